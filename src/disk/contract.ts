@@ -1,0 +1,30 @@
+/** A run of a disk. `zero` covers holes too: it reads as zeroes and need not be read. */
+export interface Extent {
+  readonly offset: number
+  readonly lengthBytes: number
+  readonly holds: 'data' | 'zero'
+}
+
+/**
+ * A block device that can be read: an NBD export seen from the client's side, or what our own NBD server serves.
+ * Reads and extents are inside [0, sizeBytes); anything else is a bug and asserts.
+ */
+export interface Disk {
+  readonly sizeBytes: number
+  /** Exactly `lengthBytes` bytes at `offset`. Throws Fault 'unavailable' if the other side fails or goes away. */
+  read(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Buffer>
+  /**
+   * What [offset, offset + lengthBytes) holds, in rising order, without gaps, neighbours merged. A device that
+   * cannot say answers one extent of 'data'.
+   */
+  extents(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Extent[]>
+  close(): Promise<void>
+}
+
+/** Where an NBD export is found. `exportName` is '' for a server's default export. */
+export interface NbdAddress {
+  readonly socketPath?: string
+  readonly host?: string
+  readonly port?: number
+  readonly exportName: string
+}
