@@ -1,0 +1,68 @@
+import type { Dialect } from '../image/ids.ts'
+
+/**
+ * What each use case is called in a policy, by the door it is asked through. A door without a name for a use case
+ * cannot ask for it. WUYING: RAM code `ecd`; UHost: product and operation; ours: `calotype`.
+ */
+export const ACTIONS = {
+  'regions.list': {
+    wuying: 'ecd:DescribeRegions',
+    uhost: 'uaccount:GetRegion',
+    native: 'calotype:ListRegions',
+  },
+  'projects.list': { uhost: 'uaccount:GetProjectList', native: 'calotype:ListProjects' },
+  'projects.create': { native: 'calotype:CreateProject' },
+  'users.create': { native: 'calotype:CreateUser' },
+  'users.putPolicy': { native: 'calotype:PutPolicy' },
+  'users.attach': { native: 'calotype:AttachPolicy' },
+  'images.capture': {
+    wuying: 'ecd:CreateImage',
+    uhost: 'uhost:CreateCustomImage',
+    native: 'calotype:CaptureImage',
+  },
+  'images.copy': { uhost: 'uhost:CopyCustomImage', native: 'calotype:CopyImage' },
+  'images.import': { native: 'calotype:ImportImage' },
+  'images.list': {
+    wuying: 'ecd:DescribeImages',
+    uhost: 'uhost:DescribeImage',
+    native: 'calotype:ListImages',
+  },
+  'images.copyProgress': { uhost: 'uhost:GetImageCopyProgress', native: 'calotype:ListImages' },
+  'images.remove': {
+    wuying: 'ecd:DeleteImages',
+    uhost: 'uhost:TerminateCustomImage',
+    native: 'calotype:DeleteImage',
+  },
+  'machines.create': {
+    wuying: 'ecd:CreateDesktops',
+    uhost: 'uhost:CreateUHostInstance',
+    native: 'calotype:CreateMachine',
+  },
+  'machines.list': {
+    wuying: 'ecd:DescribeDesktops',
+    uhost: 'uhost:DescribeUHostInstance',
+    native: 'calotype:ListMachines',
+  },
+  'machines.start': {
+    wuying: 'ecd:StartDesktops',
+    uhost: 'uhost:StartUHostInstance',
+    native: 'calotype:StartMachine',
+  },
+  'machines.stop': {
+    wuying: 'ecd:StopDesktops',
+    uhost: 'uhost:StopUHostInstance',
+    native: 'calotype:StopMachine',
+  },
+  'machines.poweroff': { uhost: 'uhost:PoweroffUHostInstance', native: 'calotype:StopMachine' },
+  'machines.remove': {
+    wuying: 'ecd:DeleteDesktops',
+    uhost: 'uhost:TerminateUHostInstance',
+    native: 'calotype:DeleteMachine',
+  },
+  'machines.console': { native: 'calotype:UseConsole' },
+  'tasks.list': { native: 'calotype:ListTasks' },
+  'tasks.cancel': { native: 'calotype:CancelTask' },
+  'tasks.verify': { native: 'calotype:Verify' },
+} as const satisfies Record<string, Partial<Record<Dialect, string>>>
+
+export type UseCase = keyof typeof ACTIONS

@@ -1,0 +1,254 @@
+import type { Dialect, ImageId, MachineId, ProjectId, RegionId, TaskId } from '../image/ids.ts'
+import type { Image, ImageKind, OsType } from '../image/image.ts'
+import type { Machine, MachineState } from '../image/machine.ts'
+import type { Region } from '../image/region.ts'
+import type { Task, TaskKind } from '../image/task.ts'
+
+/** Who asks, once the door has checked the signature. The door says in whose words; `app` says what is allowed. */
+export interface Caller {
+  readonly accountId: string
+  readonly userId: string
+  readonly userName: string
+  readonly isRoot: boolean
+  /** The project meant when the request names none. */
+  readonly defaultProjectId: ProjectId
+  readonly door: Dialect
+  readonly requestId: string
+  readonly sourceIp: string
+  readonly secureTransport: boolean
+}
+
+/**
+ * What a door needs to check a signature: the secret behind a key, and each nonce once.
+ */
+export interface Keyring {
+  find(
+    keyId: string,
+  ): Promise<{ readonly secret: string; readonly isActive: boolean; readonly userId: string } | undefined>
+  /** False if this key used this nonce before (within its time to live). Atomic, and survives a restart. */
+  useNonce(keyId: string, nonce: string, expiresAtMs: number): Promise<boolean>
+  /** The caller behind a key that was just verified. */
+  caller(
+    userId: string,
+    door: Dialect,
+    request: { requestId: string; sourceIp: string; secureTransport: boolean },
+  ): Promise<Caller>
+}
+
+/**
+ * The project a call works in: `projectId` as the request named it, else undefined for the caller's default.
+ * Fault 'absent' 'project' for an unknown one, 'denied' 'project' for one the caller has no right in.
+ */
+export interface InProject {
+  readonly projectId?: ProjectId | undefined
+}
+
+export interface Page<Item> {
+  readonly total: number
+  readonly items: readonly Item[]
+}
+
+/** `offset` and `limit` count items in the list's own order: newest first. */
+export interface Paging {
+  readonly offset: number
+  readonly limit: number
+}
+
+export interface ImageFilter extends InProject {
+  readonly regionId: RegionId
+  readonly ids?: readonly ImageId[]
+  readonly kinds?: readonly ImageKind[]
+  readonly states?: readonly Image['state']['at'][]
+  readonly osType?: OsType
+  readonly name?: string
+  readonly tag?: string
+}
+
+export interface MachineFilter extends InProject {
+  readonly regionId: RegionId
+  readonly ids?: readonly MachineId[]
+  readonly states?: readonly MachineState[]
+  readonly imageIds?: readonly ImageId[]
+  readonly zone?: string
+  readonly name?: string
+  readonly tag?: string
+  /** Every one of these pairs is on the machine; a label without `value` matches any value. */
+  readonly labels?: readonly { readonly key: string; readonly value?: string | undefined }[]
+}
+
+export interface NewMachine extends InProject {
+  readonly regionId: RegionId
+  /** Absent: the region's first zone. Fault 'absent' 'zone' if it is not of the region. */
+  readonly zone?: string | undefined
+  readonly imageId: ImageId
+  readonly name: string
+  /** Names of several: NAME-0001, …; false gives all the same name. */
+  readonly numberedNames: boolean
+  readonly count: number
+  readonly cpuCount: number
+  readonly memoryBytes: number
+  readonly typeName: string
+  /** Absent: as large as the image's. Fault 'invalid' reason 'disk-below-image' if smaller. */
+  readonly systemDiskBytes?: number | undefined
+  readonly systemDiskCategory: string
+  /** More disks, empty ones, behind those the image brings. */
+  readonly dataDisks: readonly { readonly sizeBytes: number; readonly category: string }[]
+  readonly tag: string
+  readonly labels: readonly { readonly key: string; readonly value: string }[]
+  readonly details: Readonly<Record<string, unknown>>
+}
+
+/**
+ * Every use case of the product, in its own words. Each call checks the caller's right to the action that its door
+ * names it by (`ACTIONS` in `actions.ts`), so that no door can forget; each call that changes something leaves one
+ * audit record (I9). Faults carry kind, subject, field and reason for the doors' error tables.
+ */
+export interface App {
+  readonly regions: {
+    list(caller: Caller): Promise<readonly Region[]>
+    /** The region and zone that is meant when nothing is said. */
+    default(): { readonly regionId: RegionId; readonly zone: string }
+    /** Fault 'absent' 'region'. No permission needed: doors parse with it. */
+    get(id: string): Region
+  }
+  readonly projects: {
+    list(
+      caller: Caller,
+    ): Promise<
+      readonly { id: ProjectId; name: string; isDefault: boolean; createdAtMs: number; memberCount: number }[]
+    >
+    create(caller: Caller, name: string): Promise<{ readonly projectId: ProjectId }>
+  }
+  readonly users: {
+    /** A user with an access key and no rights at all. The secret is shown this once. */
+    create(caller: Caller, name: string): Promise<{ keyId: string; secret: string }>
+    /** Adds or replaces a policy document of the account. */
+    putPolicy(caller: Caller, name: string, document: unknown): Promise<void>
+    /** Gives the user a policy, everywhere or in one project. */
+    attach(caller: Caller, userName: string, policyName: string, projectId?: ProjectId): Promise<void>
+  }
+  readonly images: {
+    /**
+     * From a machine that is running or stopped (Fault 'conflict' 'machine' otherwise). Returns at once; the image
+     * is listed from then on as 'creating'. `disks` 'system' takes the first disk alone.
+     */
+    capture(
+      caller: Caller,
+      input: InProject & {
+        readonly regionId: RegionId
+        readonly machineId: MachineId
+        readonly name?: string | undefined
+        readonly description?: string | undefined
+        readonly tag?: string | undefined
+        readonly disks: 'system' | 'all'
+      },
+    ): Promise<{ readonly imageId: ImageId; readonly taskId: TaskId }>
+    /**
+     * Copies an available custom image to other regions or another project. Every target is checked before the
+     * first is accepted. Faults: 'absent' 'image'; 'invalid' 'image' reason 'not-custom'; 'conflict' 'image' if it is
+     * not available; 'invalid' 'image' reason 'same-place' where target region and project are the source's own;
+     * 'full' 'image' for the target's quota.
+     */
+    copy(
+      caller: Caller,
+      input: InProject & {
+        readonly regionId: RegionId
+        readonly imageId: ImageId
+        readonly targetProjectId?: ProjectId | undefined
+        readonly targetRegionIds: readonly RegionId[]
+        readonly name?: string | undefined
+        readonly description?: string | undefined
+        readonly tag?: string | undefined
+      },
+    ): Promise<{
+      readonly taskId: TaskId
+      readonly copies: readonly {
+        readonly regionId: RegionId
+        readonly imageId: ImageId
+        readonly taskId: TaskId
+      }[]
+    }>
+    /**
+     * From a raw disk file that the operator put into the import folder (settings: `importDirectory`), by its plain
+     * file name.
+     */
+    import(
+      caller: Caller,
+      input: InProject & {
+        readonly regionId: RegionId
+        readonly fileName: string
+        readonly name: string
+        readonly description?: string | undefined
+        readonly kind: ImageKind
+        readonly osType: OsType
+        readonly osName: string
+      },
+    ): Promise<{ readonly imageId: ImageId; readonly taskId: TaskId }>
+    /** The project's own images and the operator's base images of the region. Unknown ids are left out. */
+    list(caller: Caller, filter: ImageFilter, paging: Paging): Promise<Page<Image>>
+    /** Fault 'absent' 'image'. */
+    get(
+      caller: Caller,
+      where: InProject & { readonly regionId: RegionId; readonly imageId: ImageId },
+    ): Promise<Image>
+    /**
+     * How far a copy is: parts of 1 000. Fault 'absent' 'image'; 'invalid' 'image' reason 'not-a-copy'; a failed
+     * copy is Fault 'conflict' 'image' with its reason in the message.
+     */
+    copyProgress(
+      caller: Caller,
+      where: InProject & { readonly regionId: RegionId; readonly imageId: ImageId },
+    ): Promise<number>
+    /**
+     * Takes images off the lists, all or none; one being made is cancelled. Faults: 'absent' 'image';
+     * 'invalid' 'image' reason 'not-custom' for a base image through a cloud's door.
+     */
+    remove(
+      caller: Caller,
+      input: InProject & { readonly regionId: RegionId; readonly imageIds: readonly ImageId[] },
+    ): Promise<void>
+  }
+  readonly machines: {
+    /** Machines are listed at once as 'creating'. Fault 'absent' 'image', 'conflict' 'image' if not available. */
+    create(
+      caller: Caller,
+      input: NewMachine,
+    ): Promise<{ readonly machineIds: readonly MachineId[]; readonly taskIds: readonly TaskId[] }>
+    list(caller: Caller, filter: MachineFilter, paging: Paging): Promise<Page<Machine>>
+    /** All or none; Fault 'absent' 'machine', 'conflict' 'machine' unless stopped. */
+    start(caller: Caller, input: MachineBatch): Promise<void>
+    /** 'graceful' presses the power button first, 'power' pulls the plug. Fault 'conflict' unless running. */
+    stop(caller: Caller, input: MachineBatch & { readonly how: 'graceful' | 'power' }): Promise<void>
+    /** Gone from lists at once. With `stoppedOnly` a running machine is Fault 'conflict' 'machine'. */
+    remove(caller: Caller, input: MachineBatch & { readonly stoppedOnly: boolean }): Promise<void>
+    readConsole(
+      caller: Caller,
+      where: InProject & { regionId: RegionId; machineId: MachineId; fromByte: number },
+    ): Promise<Buffer>
+    writeConsole(
+      caller: Caller,
+      where: InProject & { regionId: RegionId; machineId: MachineId; bytes: Uint8Array },
+    ): Promise<void>
+  }
+  readonly tasks: {
+    list(
+      caller: Caller,
+      filter: InProject & { readonly kind?: TaskKind; readonly parentId?: TaskId; readonly live?: boolean },
+      paging: Paging,
+    ): Promise<Page<Task>>
+    get(caller: Caller, id: TaskId): Promise<Task>
+    /** Waits until the task has ended or changed, at most `waitMs`; answers it as it then is. */
+    wait(caller: Caller, id: TaskId, waitMs: number): Promise<Task>
+    cancel(caller: Caller, id: TaskId): Promise<void>
+    /** Checks every pack, map and image of a region, or of all; the report is the task's output. */
+    verify(
+      caller: Caller,
+      input: { readonly regionIds: readonly RegionId[]; readonly deep: boolean },
+    ): Promise<{ readonly taskIds: readonly TaskId[] }>
+  }
+}
+
+export interface MachineBatch extends InProject {
+  readonly regionId: RegionId
+  readonly machineIds: readonly MachineId[]
+}

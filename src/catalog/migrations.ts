@@ -1,0 +1,164 @@
+import { type Kysely, sql } from 'kysely'
+import type { Schema } from './schema.ts'
+
+type Step = (rows: Kysely<Schema>) => Promise<unknown>
+
+/** A table of text and whole-number columns: 't' text, 'n' number, '?' behind either may be null. */
+function table(name: string, columns: Record<string, 't' | 'n' | 't?' | 'n?'>, primaryKey: string[]): Step {
+  return (rows) => {
+    let make = rows.schema.createTable(name)
+    for (const [column, kind] of Object.entries(columns)) {
+      make = make.addColumn(column, kind.startsWith('t') ? 'text' : 'bigint', (c) =>
+        kind.endsWith('?') ? c : c.notNull(),
+      )
+    }
+    return make.addPrimaryKeyConstraint(`${name}_key`, primaryKey as never).execute()
+  }
+}
+
+function index(name: string, on: string, columns: string[], unique = false): Step {
+  return (rows) => {
+    const make = rows.schema.createIndex(name).on(on).columns(columns)
+    return (unique ? make.unique() : make).execute()
+  }
+}
+
+/** Numbered from 1, never edited once released: a change is a new number. */
+export const migrations: readonly (readonly Step[])[] = [
+  [
+    table('account', { id: 't', name: 't', createdAtMs: 'n' }, ['id']),
+    table('project', { id: 't', accountId: 't', name: 't', isDefault: 'n', createdAtMs: 'n' }, ['id']),
+    index('project_name', 'project', ['accountId', 'name'], true),
+    table(
+      'user',
+      { id: 't', accountId: 't', name: 't', isRoot: 'n', defaultProjectId: 't', createdAtMs: 'n' },
+      ['id'],
+    ),
+    index('user_name', 'user', ['accountId', 'name'], true),
+    table('accessKey', { id: 't', userId: 't', secret: 't', isActive: 'n', createdAtMs: 'n' }, ['id']),
+    table('policy', { accountId: 't', name: 't', document: 't', createdAtMs: 'n' }, ['accountId', 'name']),
+    table('attachment', { userId: 't', policyName: 't', projectId: 't' }, [
+      'userId',
+      'policyName',
+      'projectId',
+    ]),
+    table('nonce', { keyId: 't', nonce: 't', expiresAtMs: 'n' }, ['keyId', 'nonce']),
+    index('nonce_expiry', 'nonce', ['expiresAtMs']),
+    table(
+      'image',
+      {
+        id: 't',
+        projectId: 't',
+        regionId: 't',
+        kind: 't',
+        origin: 't',
+        name: 't',
+        description: 't',
+        tag: 't',
+        osType: 't',
+        osName: 't',
+        state: 't',
+        taskId: 't?',
+        digest: 't?',
+        reason: 't?',
+        progressPermille: 'n',
+        disks: 't',
+        dataBytes: 'n',
+        storedBytes: 'n',
+        movedBytes: 'n',
+        sourceMachineId: 't?',
+        sourceImageId: 't?',
+        createdAtMs: 'n',
+        updatedAtMs: 'n',
+      },
+      ['id'],
+    ),
+    index('image_place', 'image', ['regionId', 'projectId', 'createdAtMs']),
+    table(
+      'machine',
+      {
+        id: 't',
+        projectId: 't',
+        regionId: 't',
+        zone: 't',
+        name: 't',
+        tag: 't',
+        labels: 't',
+        state: 't',
+        reason: 't',
+        cpuCount: 'n',
+        memoryBytes: 'n',
+        typeName: 't',
+        imageId: 't',
+        imageName: 't',
+        osType: 't',
+        osName: 't',
+        disks: 't',
+        details: 't',
+        createdAtMs: 'n',
+      },
+      ['id'],
+    ),
+    index('machine_place', 'machine', ['regionId', 'projectId', 'createdAtMs']),
+    table(
+      'task',
+      {
+        id: 't',
+        parentId: 't?',
+        kind: 't',
+        projectId: 't',
+        regionId: 't',
+        state: 't',
+        step: 't',
+        input: 't',
+        checkpoint: 't',
+        output: 't',
+        imageId: 't?',
+        machineId: 't?',
+        faultKind: 't?',
+        reason: 't?',
+        doneBytes: 'n',
+        totalBytes: 'n',
+        movedBytes: 'n',
+        attemptCount: 'n',
+        cancelRequested: 'n',
+        createdAtMs: 'n',
+        startedAtMs: 'n?',
+        endedAtMs: 'n?',
+      },
+      ['id'],
+    ),
+    index('task_state', 'task', ['state']),
+    index('task_parent', 'task', ['parentId']),
+    (rows) =>
+      rows.schema
+        .createTable('audit')
+        .addColumn('id', 'integer', (c) => c.primaryKey().autoIncrement())
+        .addColumn('atMs', 'bigint', (c) => c.notNull())
+        .addColumn('userId', 'text', (c) => c.notNull())
+        .addColumn('door', 'text', (c) => c.notNull())
+        .addColumn('action', 'text', (c) => c.notNull())
+        .addColumn('resource', 'text', (c) => c.notNull())
+        .addColumn('requestId', 'text', (c) => c.notNull())
+        .addColumn('outcome', 'text', (c) => c.notNull())
+        .execute(),
+  ],
+]
+
+/** Brings the rows to the newest number, each number in a transaction of its own. Returns the number reached. */
+export async function migrate(rows: Kysely<Schema>): Promise<number> {
+  await sql`create table if not exists migration (number bigint primary key, at_ms bigint not null)`.execute(
+    rows,
+  )
+  const { rows: seen } = await sql<{ top: number | null }>`select max(number) as top from migration`.execute(
+    rows,
+  )
+  const have = Number(seen[0]?.top ?? 0)
+  for (let number = have + 1; number <= migrations.length; number++) {
+    await rows.transaction().execute(async (transaction) => {
+      for (const step of migrations[number - 1] ?? []) await step(transaction)
+      await sql`insert into migration (number, at_ms) values (${number}, ${Date.now()})`.execute(transaction)
+    })
+  }
+  return migrations.length
+}

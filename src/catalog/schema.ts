@@ -1,0 +1,104 @@
+import type { Generated } from 'kysely'
+
+/**
+ * The rows, as SQLite and Postgres keep them: times are milliseconds since 1970, flags are 0 or 1, lists and
+ * objects are JSON text. The catalog knows images, machines and tasks; it never knows chunks.
+ */
+export interface Schema {
+  account: { id: string; name: string; createdAtMs: number }
+  project: { id: string; accountId: string; name: string; isDefault: number; createdAtMs: number }
+  user: {
+    id: string
+    accountId: string
+    name: string
+    isRoot: number
+    defaultProjectId: string
+    createdAtMs: number
+  }
+  accessKey: { id: string; userId: string; secret: string; isActive: number; createdAtMs: number }
+  policy: { accountId: string; name: string; document: string; createdAtMs: number }
+  /** `projectId` '' means every project of the account. */
+  attachment: { userId: string; policyName: string; projectId: string }
+  nonce: { keyId: string; nonce: string; expiresAtMs: number }
+  image: {
+    id: string
+    projectId: string
+    regionId: string
+    kind: string
+    origin: string
+    name: string
+    description: string
+    tag: string
+    osType: string
+    osName: string
+    state: string
+    taskId: string | null
+    digest: string | null
+    reason: string | null
+    progressPermille: number
+    disks: string
+    dataBytes: number
+    storedBytes: number
+    movedBytes: number
+    sourceMachineId: string | null
+    sourceImageId: string | null
+    createdAtMs: number
+    updatedAtMs: number
+  }
+  machine: {
+    id: string
+    projectId: string
+    regionId: string
+    zone: string
+    name: string
+    tag: string
+    labels: string
+    state: string
+    reason: string
+    cpuCount: number
+    memoryBytes: number
+    typeName: string
+    imageId: string
+    imageName: string
+    osType: string
+    osName: string
+    disks: string
+    details: string
+    createdAtMs: number
+  }
+  task: {
+    id: string
+    parentId: string | null
+    kind: string
+    projectId: string
+    regionId: string
+    state: string
+    step: string
+    input: string
+    checkpoint: string
+    output: string
+    imageId: string | null
+    machineId: string | null
+    faultKind: string | null
+    reason: string | null
+    doneBytes: number
+    totalBytes: number
+    movedBytes: number
+    attemptCount: number
+    cancelRequested: number
+    createdAtMs: number
+    startedAtMs: number | null
+    endedAtMs: number | null
+  }
+  /** I9: one record for each request that changed something, or tried to. */
+  audit: {
+    id: Generated<number>
+    atMs: number
+    userId: string
+    door: string
+    action: string
+    resource: string
+    requestId: string
+    outcome: string
+  }
+}

@@ -1,0 +1,57 @@
+import type { Digest, ImageId, MachineId, ProjectId, RegionId, TaskId } from './ids.ts'
+
+/** How an image came to be. It decides the word a door has for the time of making: UHost says Making or Copying. */
+export type ImageOrigin = 'import' | 'capture' | 'copy'
+
+/**
+ * 'base' images are the operator's: every project sees them, nobody copies or deletes them through a cloud's door
+ * (WUYING: SYSTEM, UHost: Base). 'custom' ones belong to a project.
+ */
+export type ImageKind = 'base' | 'custom'
+
+export type OsType = 'Linux' | 'Windows'
+
+/** I1: 'available' is written in the commit that makes every byte of the image durable and checked. */
+export type ImageState =
+  | { readonly at: 'creating'; readonly taskId: TaskId }
+  | { readonly at: 'available'; readonly digest: Digest }
+  | { readonly at: 'failed'; readonly reason: string }
+
+export interface ImageDisk {
+  readonly index: number
+  readonly sizeBytes: number
+}
+
+/** One image in one region of one project. Its content never changes (I4); its name and description may. */
+export interface Image {
+  readonly id: ImageId
+  readonly projectId: ProjectId
+  readonly regionId: RegionId
+  readonly kind: ImageKind
+  readonly origin: ImageOrigin
+  readonly name: string
+  readonly description: string
+  /** UHost's business group. */
+  readonly tag: string
+  readonly osType: OsType
+  readonly osName: string
+  readonly state: ImageState
+  /** Parts of 1 000 of the work done; rises only, 1 000 exactly when available (I8). */
+  readonly progressPermille: number
+  /** The first is the system disk. Known from the start: a capture knows its machine's disks. */
+  readonly disks: readonly ImageDisk[]
+  /** Bytes that are not zero, and bytes this image added to its region's store. Known once available. */
+  readonly dataBytes: number
+  readonly storedBytes: number
+  /** Bytes that crossed from another region, or were read from a machine or file, to make it. */
+  readonly movedBytes: number
+  readonly sourceMachineId: MachineId | undefined
+  readonly sourceImageId: ImageId | undefined
+  readonly createdAtMs: number
+  readonly updatedAtMs: number
+}
+
+/** Sum of the disks as a guest sees them. */
+export function logicalBytes(image: Pick<Image, 'disks'>): number {
+  return image.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0)
+}

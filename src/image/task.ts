@@ -1,0 +1,43 @@
+import type { FaultKind } from './fault.ts'
+import type { ImageId, MachineId, ProjectId, RegionId, TaskId } from './ids.ts'
+
+export type TaskKind =
+  | 'import-image'
+  | 'capture-image'
+  | 'copy-image'
+  | 'copy-batch'
+  | 'launch-machine'
+  | 'start-machine'
+  | 'stop-machine'
+  | 'delete-machine'
+  | 'verify-region'
+
+/** 'ended' tasks never change again. */
+export type TaskState =
+  | { readonly at: 'queued' }
+  | { readonly at: 'running'; readonly step: string }
+  | { readonly at: 'done' }
+  | { readonly at: 'failed'; readonly kind: FaultKind; readonly reason: string }
+  | { readonly at: 'cancelled' }
+
+/** One run of a long verb. */
+export interface Task {
+  readonly id: TaskId
+  readonly parentId: TaskId | undefined
+  readonly kind: TaskKind
+  readonly projectId: ProjectId
+  readonly regionId: RegionId
+  readonly state: TaskState
+  readonly imageId: ImageId | undefined
+  readonly machineId: MachineId | undefined
+  /** Bytes of work done and to do, as far as known: committed ones only, rising only (I8). */
+  readonly doneBytes: number
+  readonly totalBytes: number
+  readonly movedBytes: number
+  /** How often the runner has started it: more than 1 after a crash of the server or a retry. */
+  readonly attemptCount: number
+  readonly output: Readonly<Record<string, unknown>>
+  readonly createdAtMs: number
+  readonly startedAtMs: number | undefined
+  readonly endedAtMs: number | undefined
+}
