@@ -1,0 +1,26 @@
+import type { App, Keyring } from './contract.ts'
+import { createGuard } from './guard.ts'
+import { createImages } from './images.ts'
+import { createKeyring } from './keyring.ts'
+import { createMachines } from './machines.ts'
+import type { Parts } from './parts.ts'
+import { createProjects } from './projects.ts'
+import { createRegions } from './regions.ts'
+import { createTasks } from './tasks.ts'
+import { createUsers } from './users.ts'
+
+/** All use cases over one set of parts, and the keys that the doors check signatures with. */
+export function createApp(parts: Parts): { readonly app: App; readonly keyring: Keyring } {
+  const guard = createGuard(parts)
+  return {
+    app: {
+      regions: createRegions(parts, guard),
+      projects: createProjects(parts, guard),
+      users: createUsers(parts, guard),
+      images: createImages(parts, guard),
+      machines: createMachines(parts, guard),
+      tasks: createTasks(parts, guard),
+    },
+    keyring: createKeyring(parts),
+  }
+}

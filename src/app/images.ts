@@ -1,0 +1,358 @@
+import type { Rows } from '../catalog/contract.ts'
+import { Fault } from '../image/fault.ts'
+import { type ImageId, newId, type ProjectId, type RegionId, type TaskId } from '../image/ids.ts'
+import { type Image, logicalBytes } from '../image/image.ts'
+import { parseDescription, parseFileName, parseImageName } from '../image/names.ts'
+import type { CaptureInput } from '../tasks/capture-image.ts'
+import type { CopyInput } from '../tasks/copy-image.ts'
+import { checkImportFile, type ImportInput } from '../tasks/import-image.ts'
+import type { App, ImageFilter } from './contract.ts'
+import { findImage, findMachine, refuseWhileCaptured } from './find.ts'
+import type { Guard } from './guard.ts'
+import type { Parts } from './parts.ts'
+import { imageOf } from './rows.ts'
+
+type NewImage = Pick<
+  Image,
+  'projectId' | 'regionId' | 'kind' | 'origin' | 'name' | 'osType' | 'osName' | 'disks'
+> &
+  Partial<Pick<Image, 'description' | 'tag' | 'sourceMachineId' | 'sourceImageId'>>
+
+export function createImages(parts: Parts, guard: Guard): App['images'] {
+  const { catalog, runner, clock } = parts
+
+  async function insert(rows: Rows, image: NewImage): Promise<ImageId> {
+    const held = await rows
+      .selectFrom('image')
+      .select((q) => q.fn.countAll<number>().as('count'))
+      .where('regionId', '=', image.regionId)
+      .where('projectId', '=', image.projectId)
+      .executeTakeFirstOrThrow()
+    if (Number(held.count) >= parts.imagesPerRegionMax) {
+      throw new Fault(
+        'full',
+        `Project ${image.projectId} has its ${parts.imagesPerRegionMax} images in region ${image.regionId}. ` +
+          'Delete some, or raise imagesPerRegionMax.',
+        { subject: 'image' },
+      )
+    }
+    const id = newId('image')
+    const nowMs = clock()
+    await rows
+      .insertInto('image')
+      .values({
+        id,
+        projectId: image.projectId,
+        regionId: image.regionId,
+        kind: image.kind,
+        origin: image.origin,
+        name: parseImageName(image.name),
+        description: parseDescription(image.description ?? ''),
+        tag: image.tag ?? 'Default',
+        osType: image.osType,
+        osName: image.osName,
+        state: 'creating',
+        taskId: null,
+        digest: null,
+        reason: null,
+        progressPermille: 0,
+        disks: JSON.stringify(image.disks),
+        dataBytes: 0,
+        storedBytes: 0,
+        movedBytes: 0,
+        sourceMachineId: image.sourceMachineId ?? null,
+        sourceImageId: image.sourceImageId ?? null,
+        createdAtMs: nowMs,
+        updatedAtMs: nowMs,
+      })
+      .execute()
+    return id
+  }
+
+  const setTask = (rows: Rows, imageId: ImageId, taskId: TaskId) =>
+    rows.updateTable('image').set({ taskId }).where('id', '=', imageId).execute()
+
+  const target = (input: { regionId: RegionId; projectId?: ProjectId | undefined }, resource: string) => ({
+    regionId: input.regionId,
+    projectId: input.projectId,
+    resource,
+  })
+
+  const query = (filter: ImageFilter, projectId: ProjectId) => {
+    let q = catalog.rows
+      .selectFrom('image')
+      .where('regionId', '=', filter.regionId)
+      .where((is) => is.or([is('projectId', '=', projectId), is('kind', '=', 'base')]))
+    if (filter.ids !== undefined) q = q.where('id', 'in', filter.ids)
+    if (filter.kinds !== undefined) q = q.where('kind', 'in', filter.kinds)
+    if (filter.states !== undefined) q = q.where('state', 'in', filter.states)
+    if (filter.osType !== undefined) q = q.where('osType', '=', filter.osType)
+    if (filter.name !== undefined) q = q.where('name', '=', filter.name)
+    if (filter.tag !== undefined) q = q.where('tag', '=', filter.tag)
+    return q
+  }
+
+  return {
+    capture(caller, input) {
+      return guard.change(
+        caller,
+        'images.capture',
+        target(input, `machine/${input.machineId}`),
+        (projectId) =>
+          catalog
+            .transaction(async (rows) => {
+              const machine = await findMachine(rows, { ...input, projectId })
+              if (machine.state !== 'running' && machine.state !== 'stopped') {
+                throw new Fault(
+                  'conflict',
+                  `The machine is ${machine.state}. An image can be made of it once it is running or stopped.`,
+                  { subject: 'machine' },
+                )
+              }
+              await refuseWhileCaptured(rows, machine.id)
+              const disks = machine.disks
+                .filter((disk) => input.disks === 'all' || disk.index === 0)
+                .map(({ index, sizeBytes }) => ({ index, sizeBytes }))
+              const imageId = await insert(rows, {
+                projectId,
+                regionId: input.regionId,
+                kind: 'custom',
+                origin: 'capture',
+                name:
+                  input.name ??
+                  `${machine.name}-${new Date(clock()).toISOString().slice(0, 19).replace(/:/g, '')}`,
+                osType: machine.osType,
+                osName: machine.osName,
+                disks,
+                ...(input.description === undefined ? {} : { description: input.description }),
+                ...(input.tag === undefined ? {} : { tag: input.tag }),
+                sourceMachineId: machine.id,
+                sourceImageId: machine.imageId,
+              })
+              const task: CaptureInput = {
+                imageId,
+                machineId: machine.id,
+                diskIds: machine.disks.filter((d) => disks.some((k) => k.index === d.index)).map((d) => d.id),
+              }
+              const taskId = await runner.add(rows, {
+                kind: 'capture-image',
+                projectId,
+                regionId: input.regionId,
+                imageId,
+                machineId: machine.id,
+                input: task,
+                totalBytes: logicalBytes({ disks }),
+              })
+              await setTask(rows, imageId, taskId)
+              return { imageId, taskId }
+            })
+            .then((made) => {
+              runner.kick(made.taskId)
+              return made
+            }),
+      )
+    },
+
+    copy(caller, input) {
+      return guard.change(
+        caller,
+        'images.copy',
+        target(input, `image/${input.imageId}`),
+        async (projectId) => {
+          const targetProjectId =
+            input.targetProjectId === undefined || input.targetProjectId === projectId
+              ? projectId
+              : await guard.admit(caller, 'images.copy', {
+                  regionId: input.regionId,
+                  projectId: input.targetProjectId,
+                })
+          const made = await catalog.transaction(async (rows) => {
+            const source = await findImage(rows, { ...input, projectId })
+            if (source.kind !== 'custom') {
+              throw new Fault(
+                'invalid',
+                'Base images are in every region already; only custom images are copied.',
+                {
+                  subject: 'image',
+                  reason: 'not-custom',
+                },
+              )
+            }
+            if (source.state.at !== 'available') {
+              throw new Fault(
+                'conflict',
+                `The image is ${source.state.at}; it can be copied once it is available.`,
+                {
+                  subject: 'image',
+                },
+              )
+            }
+            if (targetProjectId === projectId && input.targetRegionIds.includes(input.regionId)) {
+              throw new Fault(
+                'invalid',
+                'Source and target are the same project and region. Name another region or another project.',
+                { subject: 'image', reason: 'same-place' },
+              )
+            }
+            const parentId =
+              input.targetRegionIds.length > 1
+                ? await runner.add(rows, {
+                    kind: 'copy-batch',
+                    projectId: targetProjectId,
+                    regionId: input.regionId,
+                    input: {},
+                  })
+                : undefined
+            const copies = []
+            for (const regionId of input.targetRegionIds) {
+              const imageId = await insert(rows, {
+                projectId: targetProjectId,
+                regionId,
+                kind: 'custom',
+                origin: 'copy',
+                name: input.name ?? source.name,
+                description: input.description ?? source.description,
+                tag: input.tag ?? source.tag,
+                osType: source.osType,
+                osName: source.osName,
+                disks: source.disks,
+                sourceImageId: source.id,
+              })
+              const task: CopyInput = {
+                imageId,
+                digest: source.state.digest,
+                sourceRegionId: source.regionId,
+                targetRegionId: regionId,
+              }
+              const taskId = await runner.add(rows, {
+                kind: 'copy-image',
+                projectId: targetProjectId,
+                regionId,
+                imageId,
+                input: task,
+                ...(parentId === undefined ? {} : { parentId }),
+              })
+              await setTask(rows, imageId, taskId)
+              copies.push({ regionId, imageId, taskId })
+            }
+            return { parentId, copies }
+          })
+          for (const { taskId } of made.copies) runner.kick(taskId)
+          if (made.parentId !== undefined) runner.kick(made.parentId)
+          const first = made.copies[0]?.taskId
+          const taskId = made.parentId ?? first
+          if (taskId === undefined)
+            throw new Fault('invalid', 'Name at least one target region.', { subject: 'region' })
+          return { taskId, copies: made.copies }
+        },
+      )
+    },
+
+    import(caller, input) {
+      return guard.change(
+        caller,
+        'images.import',
+        target(input, `file/${input.fileName}`),
+        async (projectId) => {
+          const fileName = parseFileName(input.fileName)
+          const sizeBytes = await checkImportFile(parts.importDirectory, fileName)
+          const made = await catalog.transaction(async (rows) => {
+            const imageId = await insert(rows, {
+              projectId,
+              regionId: input.regionId,
+              kind: input.kind,
+              origin: 'import',
+              name: input.name,
+              ...(input.description === undefined ? {} : { description: input.description }),
+              osType: input.osType,
+              osName: input.osName,
+              disks: [{ index: 0, sizeBytes }],
+            })
+            const task: ImportInput = { imageId, fileName }
+            const taskId = await runner.add(rows, {
+              kind: 'import-image',
+              projectId,
+              regionId: input.regionId,
+              imageId,
+              input: task,
+              totalBytes: sizeBytes,
+            })
+            await setTask(rows, imageId, taskId)
+            return { imageId, taskId }
+          })
+          runner.kick(made.taskId)
+          return made
+        },
+      )
+    },
+
+    async list(caller, filter, paging) {
+      const projectId = await guard.admit(caller, 'images.list', target(filter, 'image/*'))
+      if (filter.ids?.length === 0) return { total: 0, items: [] }
+      const count = await query(filter, projectId)
+        .select((q) => q.fn.countAll<number>().as('count'))
+        .executeTakeFirstOrThrow()
+      const rows = await query(filter, projectId)
+        .selectAll()
+        .orderBy('createdAtMs', 'desc')
+        .orderBy('id')
+        .limit(paging.limit)
+        .offset(paging.offset)
+        .execute()
+      return { total: Number(count.count), items: rows.map(imageOf) }
+    },
+
+    async get(caller, where) {
+      const projectId = await guard.admit(caller, 'images.list', target(where, `image/${where.imageId}`))
+      return findImage(catalog.rows, { ...where, projectId })
+    },
+
+    async copyProgress(caller, where) {
+      const projectId = await guard.admit(
+        caller,
+        'images.copyProgress',
+        target(where, `image/${where.imageId}`),
+      )
+      const image = await findImage(catalog.rows, { ...where, projectId })
+      if (image.origin !== 'copy') {
+        throw new Fault(
+          'invalid',
+          'This image is no copy, so it has no copy progress. List it to see its state.',
+          {
+            subject: 'image',
+            reason: 'not-a-copy',
+          },
+        )
+      }
+      if (image.state.at === 'failed') {
+        throw new Fault('conflict', `The copy failed: ${image.state.reason}`, {
+          subject: 'image',
+          reason: 'copy-failed',
+        })
+      }
+      return image.progressPermille
+    },
+
+    remove(caller, input) {
+      const resource = input.imageIds.length === 1 ? `image/${input.imageIds[0]}` : 'image/*'
+      return guard.change(caller, 'images.remove', target(input, resource), async (projectId) => {
+        const live = await catalog.transaction(async (rows) => {
+          const tasks: TaskId[] = []
+          for (const imageId of new Set(input.imageIds)) {
+            const image = await findImage(rows, { regionId: input.regionId, projectId, imageId })
+            if (image.kind !== 'custom' && (caller.door !== 'native' || image.projectId !== projectId)) {
+              throw new Fault('invalid', 'A base image belongs to the operator and cannot be deleted here.', {
+                subject: 'image',
+                reason: 'not-custom',
+              })
+            }
+            if (image.state.at === 'creating') tasks.push(image.state.taskId)
+            await rows.deleteFrom('image').where('id', '=', imageId).execute()
+          }
+          return tasks
+        })
+        await Promise.all(live.map((id) => runner.cancel(id)))
+      })
+    },
+  }
+}

@@ -1,0 +1,296 @@
+import { sql } from 'kysely'
+import { Fault } from '../image/fault.ts'
+import { type MachineId, newId, type ProjectId, type RegionId, type TaskId } from '../image/ids.ts'
+import type { Machine, MachineDiskRecord, MachineState } from '../image/machine.ts'
+import { MIB, SECTOR_BYTES } from '../image/region.ts'
+import type { TaskKind } from '../image/task.ts'
+import type { MachineInput, StopInput } from '../tasks/machine-power.ts'
+import type { App, MachineBatch, MachineFilter, NewMachine } from './contract.ts'
+import { findImage, findMachine, refuseWhileCaptured } from './find.ts'
+import type { Guard } from './guard.ts'
+import type { Parts } from './parts.ts'
+import { machineOf } from './rows.ts'
+
+const LIVE: readonly MachineState[] = ['creating', 'starting', 'running', 'stopping', 'stopped', 'failed']
+const DISKS_MAX = 8
+
+export function createMachines(parts: Parts, guard: Guard): App['machines'] {
+  const { catalog, runner, host, clock } = parts
+
+  const target = (input: { regionId: RegionId; projectId?: ProjectId | undefined }, resource: string) => ({
+    regionId: input.regionId,
+    projectId: input.projectId,
+    resource,
+  })
+  const batchTarget = (input: MachineBatch) =>
+    target(input, input.machineIds.length === 1 ? `machine/${input.machineIds[0]}` : 'machine/*')
+
+  /** A guest may have switched itself off; its row learns of it when somebody looks. */
+  async function refresh(machine: Machine): Promise<Machine> {
+    if (machine.state !== 'running' || !host.traits.starts) return machine
+    if ((await host.power(machine.id)) === 'running') return machine
+    const changed = await catalog.rows
+      .updateTable('machine')
+      .set({ state: 'stopped' })
+      .where('id', '=', machine.id)
+      .where('state', '=', 'running')
+      .executeTakeFirst()
+    return changed.numUpdatedRows > 0n ? { ...machine, state: 'stopped' } : machine
+  }
+
+  /** Checks every machine of a batch, sets its new state and adds its task: all in one transaction, or none. */
+  async function changeAll(
+    input: MachineBatch,
+    projectId: ProjectId,
+    change: {
+      readonly kind: TaskKind
+      readonly state: MachineState
+      readonly from: readonly MachineState[]
+      readonly verb: string
+      readonly extra?: Record<string, unknown>
+    },
+  ): Promise<void> {
+    for (const machineId of input.machineIds) {
+      await refresh(await findMachine(catalog.rows, { regionId: input.regionId, projectId, machineId }))
+    }
+    const tasks = await catalog.transaction(async (rows) => {
+      const made: TaskId[] = []
+      for (const machineId of new Set(input.machineIds)) {
+        const machine = await findMachine(rows, { regionId: input.regionId, projectId, machineId })
+        if (!change.from.includes(machine.state)) {
+          throw new Fault(
+            'conflict',
+            `The machine is ${machine.state}; to ${change.verb} it, it has to be ${change.from.join(' or ')}.`,
+            { subject: 'machine', reason: change.verb },
+          )
+        }
+        if (change.verb === 'start') await refuseWhileCaptured(rows, machineId)
+        await rows.updateTable('machine').set({ state: change.state }).where('id', '=', machineId).execute()
+        const task: MachineInput = { machineId, ...change.extra }
+        made.push(
+          await runner.add(rows, {
+            kind: change.kind,
+            projectId,
+            regionId: input.regionId,
+            machineId,
+            input: task,
+          }),
+        )
+      }
+      return made
+    })
+    for (const id of tasks) runner.kick(id)
+  }
+
+  function disksOf(input: NewMachine, image: Awaited<ReturnType<typeof findImage>>): MachineDiskRecord[] {
+    if (image.state.at !== 'available') {
+      throw new Fault(
+        'conflict',
+        `The image is ${image.state.at}; machines can be made of it once it is available.`,
+        {
+          subject: 'image',
+        },
+      )
+    }
+    const { digest } = image.state
+    const systemBytes = image.disks[0]?.sizeBytes ?? 0
+    if (input.systemDiskBytes !== undefined && input.systemDiskBytes < systemBytes) {
+      throw new Fault(
+        'invalid',
+        `The system disk is smaller than the image's ${Math.ceil(systemBytes / MIB)} MiB. Ask for that or more.`,
+        { subject: 'disk', reason: 'disk-below-image' },
+      )
+    }
+    const disks: MachineDiskRecord[] = [
+      ...image.disks.map((disk) => ({
+        id: newId('disk'),
+        index: disk.index,
+        sizeBytes: disk.index === 0 ? (input.systemDiskBytes ?? disk.sizeBytes) : disk.sizeBytes,
+        base: { digest, index: disk.index },
+        category: input.systemDiskCategory,
+      })),
+      ...input.dataDisks.map((disk, i) => ({
+        id: newId('disk'),
+        index: image.disks.length + i,
+        sizeBytes: disk.sizeBytes,
+        base: undefined,
+        category: disk.category,
+      })),
+    ]
+    if (disks.length > DISKS_MAX || disks.some((disk) => disk.sizeBytes % SECTOR_BYTES !== 0)) {
+      throw new Fault(
+        'invalid',
+        `A machine has at most ${DISKS_MAX} disks, each of whole sectors of 512 bytes.`,
+        {
+          subject: 'disk',
+        },
+      )
+    }
+    return disks
+  }
+
+  const query = (filter: MachineFilter, projectId: ProjectId) => {
+    let q = catalog.rows
+      .selectFrom('machine')
+      .where('regionId', '=', filter.regionId)
+      .where('projectId', '=', projectId)
+      .where('state', 'in', filter.states?.filter((s) => s !== 'deleting') ?? LIVE)
+    if (filter.ids !== undefined) q = q.where('id', 'in', filter.ids)
+    if (filter.imageIds !== undefined) q = q.where('imageId', 'in', filter.imageIds)
+    if (filter.zone !== undefined) q = q.where('zone', '=', filter.zone)
+    if (filter.name !== undefined) q = q.where('name', '=', filter.name)
+    if (filter.tag !== undefined) q = q.where('tag', '=', filter.tag)
+    for (const { key, value } of filter.labels ?? []) {
+      // Labels are JSON of our own making: a pair inside it is one run of characters, its quotes included.
+      const open = `{"key":${JSON.stringify(key)},"value":`
+      const run = value === undefined ? open : `${open}${JSON.stringify(value)}}`
+      q = q.where(sql<boolean>`instr(labels, ${run}) > 0`)
+    }
+    return q
+  }
+
+  return {
+    create(caller, input) {
+      return guard.change(caller, 'machines.create', target(input, 'machine/*'), async (projectId) => {
+        const region = parts.regions.find((r) => r.id === input.regionId)
+        const zone = input.zone ?? region?.zones[0] ?? ''
+        if (!region?.zones.includes(zone)) {
+          throw new Fault(
+            'absent',
+            `Region ${input.regionId} has no zone '${zone}'. It has ${region?.zones.join(', ')}.`,
+            {
+              subject: 'zone',
+            },
+          )
+        }
+        const made = await catalog.transaction(async (rows) => {
+          const image = await findImage(rows, { regionId: input.regionId, projectId, imageId: input.imageId })
+          const machineIds: MachineId[] = []
+          const taskIds: TaskId[] = []
+          for (let i = 1; i <= input.count; i++) {
+            const id = newId('machine')
+            const name =
+              input.count > 1 && input.numberedNames
+                ? `${input.name}-${String(i).padStart(4, '0')}`
+                : input.name
+            await rows
+              .insertInto('machine')
+              .values({
+                id,
+                projectId,
+                regionId: input.regionId,
+                zone,
+                name,
+                tag: input.tag,
+                labels: JSON.stringify(input.labels.map(({ key, value }) => ({ key, value }))),
+                state: 'creating',
+                reason: '',
+                cpuCount: input.cpuCount,
+                memoryBytes: input.memoryBytes,
+                typeName: input.typeName,
+                imageId: image.id,
+                imageName: image.name,
+                osType: image.osType,
+                osName: image.osName,
+                disks: JSON.stringify(disksOf(input, image)),
+                details: JSON.stringify(input.details),
+                createdAtMs: clock(),
+              })
+              .execute()
+            const task: MachineInput = { machineId: id }
+            taskIds.push(
+              await runner.add(rows, {
+                kind: 'launch-machine',
+                projectId,
+                regionId: input.regionId,
+                machineId: id,
+                input: task,
+              }),
+            )
+            machineIds.push(id)
+          }
+          return { machineIds, taskIds }
+        })
+        for (const id of made.taskIds) runner.kick(id)
+        return made
+      })
+    },
+
+    async list(caller, filter, paging) {
+      const projectId = await guard.admit(caller, 'machines.list', target(filter, 'machine/*'))
+      if (filter.ids?.length === 0) return { total: 0, items: [] }
+      const count = await query(filter, projectId)
+        .select((q) => q.fn.countAll<number>().as('count'))
+        .executeTakeFirstOrThrow()
+      const rows = await query(filter, projectId)
+        .selectAll()
+        .orderBy('createdAtMs', 'desc')
+        .orderBy('id')
+        .limit(paging.limit)
+        .offset(paging.offset)
+        .execute()
+      return {
+        total: Number(count.count),
+        items: await Promise.all(rows.map((row) => refresh(machineOf(row)))),
+      }
+    },
+
+    start(caller, input) {
+      return guard.change(caller, 'machines.start', batchTarget(input), (projectId) =>
+        changeAll(input, projectId, {
+          kind: 'start-machine',
+          state: 'starting',
+          from: ['stopped'],
+          verb: 'start',
+        }),
+      )
+    },
+
+    stop(caller, input) {
+      const useCase = input.how === 'power' && caller.door === 'uhost' ? 'machines.poweroff' : 'machines.stop'
+      const extra: Pick<StopInput, 'how'> = { how: input.how }
+      return guard.change(caller, useCase, batchTarget(input), (projectId) =>
+        changeAll(input, projectId, {
+          kind: 'stop-machine',
+          state: 'stopping',
+          from: ['running'],
+          verb: 'stop',
+          extra,
+        }),
+      )
+    },
+
+    remove(caller, input) {
+      return guard.change(caller, 'machines.remove', batchTarget(input), (projectId) =>
+        changeAll(input, projectId, {
+          kind: 'delete-machine',
+          state: 'deleting',
+          from: input.stoppedOnly ? ['stopped', 'failed'] : ['running', 'stopped', 'failed'],
+          verb: 'delete',
+        }),
+      )
+    },
+
+    async readConsole(caller, where) {
+      const projectId = await guard.admit(
+        caller,
+        'machines.console',
+        target(where, `machine/${where.machineId}`),
+      )
+      const machine = await findMachine(catalog.rows, { ...where, projectId })
+      return host.readConsole(machine.id, where.fromByte)
+    },
+
+    writeConsole(caller, where) {
+      return guard.change(
+        caller,
+        'machines.console',
+        target(where, `machine/${where.machineId}`),
+        async (projectId) => {
+          const machine = await findMachine(catalog.rows, { ...where, projectId })
+          await host.writeConsole(machine.id, where.bytes)
+        },
+      )
+    },
+  }
+}

@@ -1,0 +1,75 @@
+import { randomBytes } from 'node:crypto'
+import { Fault } from '../image/fault.ts'
+import type { ProjectId } from '../image/ids.ts'
+import type { App } from './contract.ts'
+import type { Guard } from './guard.ts'
+import type { Parts } from './parts.ts'
+
+/** `org-` and 8 random letters and digits; never all that a person could guess. */
+export function newProjectId(): ProjectId {
+  return `org-${randomBytes(5).readUIntBE(0, 5).toString(36).padStart(8, '0')}` as ProjectId
+}
+
+export function createProjects({ catalog, clock }: Parts, guard: Guard): App['projects'] {
+  return {
+    async list(caller) {
+      await guard.admit(caller, 'projects.list')
+      const projects = await catalog.rows
+        .selectFrom('project')
+        .selectAll()
+        .where('accountId', '=', caller.accountId)
+        .orderBy('createdAtMs')
+        .orderBy('id')
+        .execute()
+      const attachments = await catalog.rows
+        .selectFrom('attachment')
+        .innerJoin('user', 'user.id', 'attachment.userId')
+        .select(['attachment.userId', 'attachment.projectId'])
+        .distinct()
+        .where('user.accountId', '=', caller.accountId)
+        .execute()
+      const members = (projectId: string) =>
+        new Set(
+          attachments.filter((a) => a.projectId === '' || a.projectId === projectId).map((a) => a.userId),
+        )
+      return projects
+        .filter((project) => caller.isRoot || members(project.id).has(caller.userId))
+        .map((project) => ({
+          id: project.id as ProjectId,
+          name: project.name,
+          isDefault: project.isDefault === 1,
+          createdAtMs: project.createdAtMs,
+          memberCount: members(project.id).size + 1,
+        }))
+    },
+    create(caller, name) {
+      return guard.change(caller, 'projects.create', { resource: `project/${name}` }, async () => {
+        if (!/^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,62}$/u.test(name)) {
+          throw new Fault('invalid', 'A project name has 1 to 63 letters, digits, spaces, dots, hyphens.', {
+            subject: 'name',
+            field: 'name',
+          })
+        }
+        const projectId = newProjectId()
+        await catalog.transaction(async (rows) => {
+          const same = await rows
+            .selectFrom('project')
+            .select('id')
+            .where('accountId', '=', caller.accountId)
+            .where('name', '=', name)
+            .executeTakeFirst()
+          if (same !== undefined) {
+            throw new Fault('conflict', `Project ${same.id} has this name already. Choose another.`, {
+              subject: 'project',
+            })
+          }
+          await rows
+            .insertInto('project')
+            .values({ id: projectId, accountId: caller.accountId, name, isDefault: 0, createdAtMs: clock() })
+            .execute()
+        })
+        return { projectId }
+      })
+    },
+  }
+}

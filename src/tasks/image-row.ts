@@ -1,0 +1,51 @@
+import type { Rows } from '../catalog/contract.ts'
+import { Fault } from '../image/fault.ts'
+import type { DomainId, ImageId, ProjectId } from '../image/ids.ts'
+import type { ImageKind, OsType } from '../image/image.ts'
+import type { WrittenImage } from './store-jobs.ts'
+
+/** The dedup domain that keys an image's chunks: one shared by all for base images, else the project's own. */
+export function domainOf(kind: ImageKind, projectId: ProjectId): DomainId {
+  return (kind === 'base' ? 'public' : projectId) as string as DomainId
+}
+
+/** The image object's word for what the catalog says of the guest. */
+export function osOf(osType: OsType, osName: string): { type: 'linux' | 'windows'; name: string } {
+  return { type: osType === 'Windows' ? 'windows' : 'linux', name: osName }
+}
+
+/** I1: the one place where an image becomes available. Fault 'conflict' if it was deleted while it was made. */
+export async function setAvailable(
+  rows: Rows,
+  id: ImageId,
+  made: WrittenImage,
+  nowMs: number,
+): Promise<void> {
+  const result = await rows
+    .updateTable('image')
+    .set({
+      state: 'available',
+      digest: made.digest,
+      progressPermille: 1000,
+      dataBytes: made.dataBytes,
+      storedBytes: made.storedBytes,
+      movedBytes: made.movedBytes,
+      updatedAtMs: nowMs,
+    })
+    .where('id', '=', id)
+    .where('state', '=', 'creating')
+    .executeTakeFirst()
+  if (result.numUpdatedRows !== 1n) {
+    throw new Fault('conflict', 'The image was deleted while it was being made.', { subject: 'image' })
+  }
+}
+
+/** The image stays listed as failed, with the reason, until somebody deletes it. */
+export async function setFailed(rows: Rows, id: ImageId, reason: string, nowMs: number): Promise<void> {
+  await rows
+    .updateTable('image')
+    .set({ state: 'failed', reason, updatedAtMs: nowMs })
+    .where('id', '=', id)
+    .where('state', '=', 'creating')
+    .execute()
+}

@@ -1,0 +1,120 @@
+import { constants } from 'node:fs'
+import { open, realpath } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Fault } from '../image/fault.ts'
+import type { ImageId, ProjectId, RegionId } from '../image/ids.ts'
+import type { ImageKind, OsType } from '../image/image.ts'
+import { SECTOR_BYTES } from '../image/region.ts'
+import { domainOf, osOf, setAvailable, setFailed } from './image-row.ts'
+import type { TaskParts } from './parts.ts'
+import type { TaskDefinition } from './runner.ts'
+import type { WrittenImage } from './store-jobs.ts'
+
+export interface ImportInput {
+  readonly imageId: ImageId
+  /** A plain name in the import folder. */
+  readonly fileName: string
+}
+
+/**
+ * Size in bytes of a raw disk file of the import folder. The file is a regular one and no link, so that no path
+ * leads out of the folder. Faults: 'absent', 'invalid'.
+ */
+export async function checkImportFile(directory: string, fileName: string): Promise<number> {
+  const refused = (message: string, cause?: unknown) =>
+    new Fault('invalid', message, { field: 'fileName', ...(cause === undefined ? {} : { cause }) })
+  let file: Awaited<ReturnType<typeof open>>
+  try {
+    file = await open(join(await realpath(directory), fileName), constants.O_RDONLY | constants.O_NOFOLLOW)
+  } catch (error) {
+    throw refused(
+      `There is no file '${fileName}' in the import folder of the server. Put it there first.`,
+      error,
+    )
+  }
+  try {
+    const { size } = await file.stat()
+    const isFile = (await file.stat()).isFile()
+    if (!isFile || size === 0 || size % SECTOR_BYTES !== 0) {
+      throw refused(`'${fileName}' is no raw disk: those have whole sectors of ${SECTOR_BYTES} bytes.`)
+    }
+    const head = Buffer.alloc(8)
+    await file.read(head, 0, head.length, 0)
+    // A raw disk starts with code or zeroes. What says it is another format would become an image that cannot boot.
+    if (head.subarray(0, 4).toString('latin1') === 'QFI\xfb' || head.toString('latin1') === 'vhdxfile') {
+      throw refused(
+        `'${fileName}' is not raw. Convert it first: qemu-img convert -O raw ${fileName} disk.raw`,
+      )
+    }
+    return size
+  } finally {
+    await file.close()
+  }
+}
+
+/** From a raw disk file to an image. */
+export function importImage(
+  parts: TaskParts,
+  exportFile: (
+    path: string,
+    key: string,
+    signal: AbortSignal,
+  ) => Promise<{ socketPath: string; exportName: string; sizeBytes: number; close(): Promise<void> }>,
+): TaskDefinition<ImportInput> {
+  const { catalog, jobs, clock } = parts
+  return {
+    kind: 'import-image',
+    gate: 'bytes',
+    steps: [
+      {
+        name: 'read',
+        async run(context) {
+          const { input, id, row, signal } = context
+          if (context.checkpoint().made !== undefined) return
+          await checkImportFile(parts.importDirectory, input.fileName)
+          const image = await catalog.rows
+            .selectFrom('image')
+            .select(['kind', 'osType', 'osName'])
+            .where('id', '=', input.imageId)
+            .executeTakeFirst()
+          if (image === undefined) {
+            throw new Fault('conflict', 'The image was deleted before it was read.', { subject: 'image' })
+          }
+          const source = await exportFile(join(parts.importDirectory, input.fileName), id, signal)
+          try {
+            const made = await jobs.write(
+              {
+                regionId: row.regionId as RegionId,
+                sessionId: id,
+                domain: domainOf(image.kind as ImageKind, row.projectId as ProjectId),
+                disks: [{ ...source, bus: 'virtio-blk' }],
+                firmware: 'bios',
+                os: osOf(image.osType as OsType, image.osName),
+                parent: undefined,
+                consistency: 'crash',
+              },
+              context.progress,
+              signal,
+            )
+            await context.save({ made })
+          } finally {
+            await source.close()
+          }
+        },
+      },
+      {
+        name: 'commit',
+        async run(context) {
+          const { made } = context.checkpoint() as { made: WrittenImage }
+          await context.finish({ ...made }, (rows) =>
+            setAvailable(rows, context.input.imageId, made, clock()),
+          )
+        },
+      },
+    ],
+    async undo({ input, id, row }, reason) {
+      await jobs.abort(row.regionId as RegionId, id)
+      await setFailed(catalog.rows, input.imageId, reason, clock())
+    },
+  }
+}

@@ -1,0 +1,20 @@
+import type { Catalog } from '../catalog/contract.ts'
+import type { Host } from '../host/contract.ts'
+import type { RegionId } from '../image/ids.ts'
+import type { StoreJobs } from './store-jobs.ts'
+
+/** What the long verbs are made from. */
+export interface TaskParts {
+  readonly catalog: Catalog
+  readonly host: Host
+  readonly jobs: StoreJobs
+  readonly clock: () => number
+  /** Where our NBD server answers for images. */
+  readonly nbdSocketPath: string
+  readonly importDirectory: string
+}
+
+/** The NBD export of one disk of an image: everything that is needed to find its bytes is in the name. */
+export function exportNameOf(regionId: RegionId, digest: string, diskIndex: number): string {
+  return `${regionId}/${digest}/${diskIndex}`
+}

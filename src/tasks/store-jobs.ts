@@ -1,0 +1,72 @@
+import type { Digest, DomainId, RegionId } from '../image/ids.ts'
+
+/** Committed bytes of work: done, to do as far as known, and moved from elsewhere. */
+export type OnBytes = (bytes: { doneBytes: number; totalBytes: number; movedBytes: number }) => void
+
+/** A disk to read: an NBD export, and what the image object says of it. */
+export interface SourceDisk {
+  readonly sizeBytes: number
+  readonly bus: 'virtio-blk' | 'virtio-scsi'
+  readonly socketPath: string
+  readonly exportName: string
+}
+
+export interface WriteJob {
+  readonly regionId: RegionId
+  /** The task's id: a second run of the job finds what the first one made durable. */
+  readonly sessionId: string
+  readonly domain: DomainId
+  /** The first is the system disk. */
+  readonly disks: readonly SourceDisk[]
+  readonly firmware: 'bios' | 'uefi'
+  readonly os: { readonly type: 'linux' | 'windows' | 'other'; readonly name: string }
+  readonly parent: Digest | undefined
+  readonly consistency: 'crash' | 'filesystem'
+}
+
+/** What is known of an image whose bytes are durable and whose object is committed to its region's store. */
+export interface WrittenImage {
+  readonly digest: Digest
+  /** Not zero, as a guest sees it. */
+  readonly dataBytes: number
+  /** Added to the region's store. */
+  readonly storedBytes: number
+  /** Read from the source, or fetched from the other region. */
+  readonly movedBytes: number
+}
+
+export interface PullJob {
+  readonly sourceRegionId: RegionId
+  readonly targetRegionId: RegionId
+  readonly sessionId: string
+  readonly digest: Digest
+}
+
+export interface VerifyReport {
+  readonly problems: readonly string[]
+  readonly imageCount: number
+  readonly packCount: number
+  readonly logicalBytes: number
+  readonly storedBytes: number
+}
+
+/**
+ * The work on bytes, done in worker threads: the thread that answers requests never hashes, compresses or copies.
+ * Jobs of one session may run again after a crash, and never twice at once.
+ */
+export interface StoreJobs {
+  /** Our NBD server over the images of all regions, up when this resolves. */
+  serve(): Promise<void>
+  /** Size of one disk of an image. Fault 'absent' 'image'. */
+  diskBytes(regionId: RegionId, digest: string, diskIndex: number): Promise<number>
+  /** Reads disks into an image of the region. Faults: 'full', 'unavailable', 'corrupt'. */
+  write(job: WriteJob, onBytes: OnBytes, signal: AbortSignal): Promise<WrittenImage>
+  /** Fetches an image from another region. Same faults, and 'absent' 'image'. */
+  pull(job: PullJob, onBytes: OnBytes, signal: AbortSignal): Promise<WrittenImage>
+  /** What an image that the region has already holds; nothing moves. Fault 'absent' 'image'. */
+  describe(regionId: RegionId, digest: Digest): Promise<WrittenImage>
+  /** Removes what an unfinished session wrote. An unknown or a committed session is no fault. */
+  abort(regionId: RegionId, sessionId: string): Promise<void>
+  verify(regionId: RegionId, deep: boolean, onBytes: OnBytes, signal: AbortSignal): Promise<VerifyReport>
+  close(): Promise<void>
+}
