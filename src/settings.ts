@@ -1,0 +1,214 @@
+import assert from 'node:assert/strict'
+import { isIPv6 } from 'node:net'
+import { availableParallelism } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
+import type { Fault } from './image/fault.ts'
+import type { RegionId } from './image/ids.ts'
+import { describe, parseDirectory, parseFile, refused, type Tree } from './settings/file.ts'
+import { defaultRegions, parseRegions, type RegionSettings } from './settings/regions.ts'
+import { attributeOf, getSetting, SETTINGS, type SettingRow } from './settings/table.ts'
+
+export { attributeOf, type RegionSettings, SETTINGS, type SettingRow }
+
+const DRIVERS = ['qemu', 'files', 'simulated'] as const
+const ACCELERATIONS = ['auto', 'kvm', 'tcg'] as const
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
+
+/** Everything that can be set, checked and frozen. It may hold a secret: never log it whole. */
+export interface Settings {
+  /** An absolute folder. */
+  readonly data: string
+  readonly listen: { readonly host: string; readonly port: number }
+  /** In the order they were written; never empty. */
+  readonly regions: readonly RegionSettings[]
+  /** One of `regions`; its first zone is the default zone. */
+  readonly defaultRegion: RegionId
+  readonly host: {
+    readonly driver: (typeof DRIVERS)[number]
+    readonly acceleration: (typeof ACCELERATIONS)[number]
+    readonly graceSeconds: number
+  }
+  /** Undefined when the environment gives none: then the first start makes one. */
+  readonly accessKey: { readonly id: string; readonly secret: string } | undefined
+  readonly capture: { readonly workers: number }
+  readonly clockSkewMinutes: number
+  readonly nonceMinutes: number
+  readonly bodyLimitBytes: number
+  readonly logLevel: (typeof LOG_LEVELS)[number]
+  readonly imagesPerRegionMax: number
+  /** An absolute folder. */
+  readonly importDirectory: string
+  readonly uhostReplayWindowSeconds: number | 'off'
+}
+
+export interface SettingsInput {
+  readonly file?: { readonly path: string; readonly text: string }
+  readonly environment: Readonly<Record<string, string | undefined>>
+  /** By the flag's name in camel case without dashes (`hostDriver` for `--host-driver`), as commander gives them. */
+  readonly flags: Readonly<Record<string, string | undefined>>
+  /** What relative paths in the environment and in flags start from. Those in the file start from the file's folder. */
+  readonly folder?: string
+  readonly coreCount?: number
+}
+
+/** A value as it was given: in the file anything, elsewhere text. */
+interface Given {
+  readonly value: unknown
+  /** Completes "… takes X" in an error: `in /etc/calotype.yaml`. */
+  readonly where: string
+  readonly folder: string
+}
+
+/**
+ * Reads settings from the file, then the environment, then flags; the later wins, though each is checked. An empty
+ * environment variable counts as not given. Throws Fault 'invalid' whose message names the setting, its source and
+ * what it takes, and never shows a secret. The result is frozen, all the way down.
+ */
+export function parseSettings(input: SettingsInput): Settings {
+  const folder = input.folder ?? process.cwd()
+  const tree = input.file === undefined ? undefined : parseFile(input.file)
+  const pick = <T>(key: string, parse: (text: string, given: Given) => T | undefined, absent?: T): T => {
+    const setting = getSetting(key)
+    const read = (given: Given): T => {
+      const text = textOf(given.value)
+      const value = text === undefined ? undefined : parse(text, given)
+      if (value !== undefined) return value
+      throw refusal(setting, given)
+    }
+    const given = givenValues(setting, input, tree, folder).map(read).at(-1)
+    if (given !== undefined) return given
+    return absent ?? read({ value: setting.default, where: 'by default', folder })
+  }
+
+  const data = pick('data', (text, given) => parseDirectory(text, given.folder), '')
+  if (data === '') {
+    throw refused(
+      'data',
+      "The setting data is missing. Give --data DIRECTORY, CALOTYPE_DATA, or 'data' in the file.",
+    )
+  }
+  const path = input.file?.path ?? ''
+  const regions = tree?.has('regions')
+    ? parseRegions(tree.get('regions'), { path, folder: resolve(folder, dirname(path)), data })
+    : defaultRegions(data)
+  const ids = regions.map(({ id }) => id)
+  const clockSkewMinutes = pick('clockSkewMinutes', wholeNumber(1, 1440))
+  const accessKey = {
+    id: pick('accessKey.id', fitting(/^[A-Za-z0-9._+/=-]{3,128}$/), ''),
+    secret: pick('accessKey.secret', fitting(/^[\x21-\x7e]{16,256}$/), ''),
+  }
+  if ((accessKey.id === '') !== (accessKey.secret === '')) {
+    const [has, lacks] = accessKey.id === '' ? ['SECRET', 'ID'] : ['ID', 'SECRET']
+    throw refused(
+      'accessKey',
+      `The environment variable CALOTYPE_ACCESS_KEY_${has} is set without CALOTYPE_ACCESS_KEY_${lacks}. Give both or neither.`,
+    )
+  }
+  return freeze({
+    data,
+    listen: pick('listen', parseListen),
+    regions,
+    defaultRegion: pick(
+      'defaultRegion',
+      (text) => ids.find((id) => id === text),
+      ids.find((id) => id === 'cn-bj2') ?? ids[0],
+    ),
+    host: {
+      driver: pick('host.driver', oneOf(DRIVERS)),
+      acceleration: pick('host.acceleration', oneOf(ACCELERATIONS)),
+      graceSeconds: pick('host.graceSeconds', wholeNumber(0, 600)),
+    },
+    accessKey: accessKey.id === '' ? undefined : accessKey,
+    capture: {
+      workers: pick(
+        'capture.workers',
+        wholeNumber(1, 64),
+        Math.min(4, input.coreCount ?? availableParallelism()),
+      ),
+    },
+    clockSkewMinutes,
+    // A request is good from one skew before its own time to one after: its nonce has to be known all that while.
+    nonceMinutes: pick('nonceMinutes', wholeNumber(2 * clockSkewMinutes, 2881), 2 * clockSkewMinutes + 1),
+    bodyLimitBytes: pick('bodyLimitBytes', wholeNumber(65_536, 67_108_864)),
+    logLevel: pick('logLevel', oneOf(LOG_LEVELS)),
+    imagesPerRegionMax: pick('imagesPerRegionMax', wholeNumber(1, 1_000_000)),
+    importDirectory: pick(
+      'importDirectory',
+      (text, given) => parseDirectory(text, given.folder),
+      join(data, 'imports'),
+    ),
+    uhostReplayWindowSeconds: pick('uhostReplayWindowSeconds', (text) => {
+      return text === 'off' ? text : wholeNumber(1, 86_400)(text)
+    }),
+  })
+}
+
+/** Everything given for one setting, the one that wins last. */
+function givenValues(
+  setting: SettingRow,
+  input: SettingsInput,
+  tree: Tree | undefined,
+  folder: string,
+): Given[] {
+  const attribute = attributeOf(setting)
+  const sources: Given[] = []
+  const inFile = setting.key.split('.').reduce<unknown>((node, name) => {
+    return node instanceof Map ? node.get(name) : undefined
+  }, tree)
+  if (inFile !== undefined && input.file !== undefined) {
+    const { path } = input.file
+    sources.push({ value: inFile, where: `in ${path}`, folder: resolve(folder, dirname(path)) })
+  }
+  const inEnvironment = setting.environment === undefined ? '' : input.environment[setting.environment]
+  if (inEnvironment !== undefined && inEnvironment !== '') {
+    sources.push({
+      value: inEnvironment,
+      where: `in the environment variable ${setting.environment}`,
+      folder,
+    })
+  }
+  const stranger = Object.keys(input.flags).find(
+    (name) => !SETTINGS.some((each) => attributeOf(each) === name),
+  )
+  assert(stranger === undefined, `the flag ${stranger} is no setting`)
+  const inFlag = attribute === undefined ? undefined : input.flags[attribute]
+  if (inFlag !== undefined) sources.push({ value: inFlag, where: `in the flag ${setting.flag}`, folder })
+  return sources
+}
+
+function parseListen(text: string): Settings['listen'] | undefined {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})$/.exec(text)
+  const port = Number(match?.[3])
+  const host = match?.[1] ?? match?.[2]
+  if (host === undefined || port > 65_535 || (match?.[1] !== undefined && !isIPv6(match[1]))) return undefined
+  return { host, port }
+}
+
+const oneOf =
+  <T extends string>(known: readonly T[]) =>
+  (text: string): T | undefined => {
+    return known.find((each) => each === text)
+  }
+const fitting =
+  (pattern: RegExp) =>
+  (text: string): string | undefined =>
+    pattern.test(text) ? text : undefined
+const wholeNumber =
+  (min: number, max: number) =>
+  (text: string): number | undefined => {
+    return /^\d{1,15}$/.test(text) && Number(text) >= min && Number(text) <= max ? Number(text) : undefined
+  }
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined
+}
+
+function refusal({ key, takes }: SettingRow, { value, where }: Given): Fault {
+  const got = key.startsWith('accessKey.') ? 'what it holds' : describe(value)
+  return refused(key, `The setting ${key} ${where} takes ${takes}, not ${got}.`)
+}
+
+function freeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) for (const member of Object.values(value)) freeze(member)
+  return Object.freeze(value)
+}

@@ -1,0 +1,115 @@
+import { join } from 'node:path'
+import type { RegionId } from '../image/ids.ts'
+import { describe, nearest, parseDirectory, refused, type Tree } from './file.ts'
+import { getSetting } from './table.ts'
+
+export interface RegionSettings {
+  readonly id: RegionId
+  readonly localName: { readonly zh: string; readonly en: string }
+  /** Never empty; a zone belongs to one region. */
+  readonly zones: readonly string[]
+  /** The absolute folder of the region's own objects. No two regions share one. */
+  readonly objects: string
+}
+
+/** The settings file that is read: its path for messages, its folder for relative paths. */
+export interface RegionSource {
+  readonly path: string
+  readonly folder: string
+  readonly data: string
+}
+
+const DEFAULT_REGIONS = [
+  ['cn-hangzhou', '华东1（杭州）', 'China (Hangzhou)', ['cn-hangzhou-h', 'cn-hangzhou-i']],
+  ['cn-shanghai', '华东2（上海）', 'China (Shanghai)', ['cn-shanghai-b']],
+  ['cn-bj2', '北京二', 'Beijing 2', ['cn-bj2-02', 'cn-bj2-04', 'cn-bj2-05']],
+  ['hk', '香港', 'Hong Kong', ['hk-01', 'hk-02']],
+] as const
+
+const TAKES_ID = 'up to 32 lower-case letters, digits and -, a letter first'
+const TAKES_NAME = 'text of 1 to 64 characters, or a map with zh and en'
+
+export function defaultRegions(data: string): readonly RegionSettings[] {
+  return DEFAULT_REGIONS.map(([id, zh, en, zones]) => {
+    return { id: id as RegionId, localName: { zh, en }, zones, objects: objectsOf(data, id) }
+  })
+}
+
+/**
+ * Reads `{id: {name, zones, objects?}}`; the objects of a region are in `DATA/regions/ID/objects` unless it says
+ * otherwise. Throws Fault 'invalid' naming the setting, also where two regions share a zone or a directory.
+ */
+export function parseRegions(list: unknown, source: RegionSource): readonly RegionSettings[] {
+  if (!(list instanceof Map) || list.size === 0) {
+    throw refusal(source, 'regions', getSetting('regions').takes, list)
+  }
+  const regions = [...list].map(([id, body]) => parseRegion(id, body, source))
+  const owners = new Map<string, string>()
+  for (const { id, zones, objects } of regions) {
+    for (const thing of [...zones.map((zone) => `the zone ${zone}`), `the directory ${objects}`]) {
+      const key = `regions.${id}`
+      const other = owners.get(thing)
+      if (other !== undefined) {
+        throw refused(key, `The settings ${other} and ${key} in ${source.path} both take ${thing}.`)
+      }
+      owners.set(thing, key)
+    }
+  }
+  return regions
+}
+
+function parseRegion(id: unknown, body: unknown, source: RegionSource): RegionSettings {
+  if (!isId(id)) throw refusal(source, 'regions', `ids of ${TAKES_ID}`, id)
+  const key = `regions.${id}`
+  const region = members(source, key, body, 'a map with name and zones', ['name', 'zones', 'objects'])
+  const zones = region.get('zones')
+  if (!Array.isArray(zones) || zones.length === 0 || !zones.every(isId)) {
+    throw refusal(source, `${key}.zones`, `a list of zone ids of ${TAKES_ID}`, zones)
+  }
+  const given = region.get('objects')
+  const objects = given === undefined ? objectsOf(source.data, id) : parseDirectory(given, source.folder)
+  if (objects === undefined) throw refusal(source, `${key}.objects`, 'a directory', given)
+  const localName = parseName(`${key}.name`, region.get('name'), source)
+  return { id: id as RegionId, localName, zones, objects }
+}
+
+function parseName(key: string, name: unknown, source: RegionSource): RegionSettings['localName'] {
+  if (isLabel(name)) return { zh: name, en: name }
+  const labels = members(source, key, name, TAKES_NAME, ['zh', 'en'])
+  const [zh, en] = [labels.get('zh'), labels.get('en')]
+  if (!isLabel(zh)) throw refusal(source, `${key}.zh`, 'text of 1 to 64 characters', zh)
+  if (!isLabel(en)) throw refusal(source, `${key}.en`, 'text of 1 to 64 characters', en)
+  return { zh, en }
+}
+
+function members(
+  source: RegionSource,
+  key: string,
+  value: unknown,
+  takes: string,
+  known: readonly string[],
+): Tree {
+  if (!(value instanceof Map)) throw refusal(source, key, takes, value)
+  const stranger = [...value.keys()].find((name) => !known.includes(name))
+  if (stranger === undefined) return value
+  throw refused(
+    `${key}.${stranger}`,
+    `There is no setting '${key}.${stranger}' in ${source.path}. Did you mean '${nearest(String(stranger), known)}'?`,
+  )
+}
+
+function refusal(source: RegionSource, key: string, takes: string, value: unknown) {
+  return refused(key, `The setting ${key} in ${source.path} takes ${takes}, not ${describe(value)}.`)
+}
+
+function objectsOf(data: string, id: string): string {
+  return join(data, 'regions', id, 'objects')
+}
+
+function isId(value: unknown): value is string {
+  return typeof value === 'string' && /^[a-z][a-z0-9-]{0,31}$/.test(value)
+}
+
+function isLabel(value: unknown): value is string {
+  return typeof value === 'string' && /^\P{Cc}{1,64}$/u.test(value)
+}

@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict'
+
+export interface SettingRow {
+  /** The place in the file: `host.driver` is the key `driver` under `host`. */
+  readonly key: string
+  readonly takes: string
+  readonly default: string
+  readonly meaning: string
+  /** The environment variable, where the setting may be given so. */
+  readonly environment: string | undefined
+  /** The flag of `calotype serve`, with its dashes. */
+  readonly flag: string | undefined
+  readonly isInFile: boolean
+}
+
+type Scope = 'anywhere' | 'file' | 'environment'
+const words = (key: string) =>
+  key.replaceAll('.', '-').replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+const row = (key: string, takes: string, fallback: string, meaning: string, scope: Scope = 'anywhere') => ({
+  key,
+  takes,
+  default: fallback,
+  meaning,
+  environment: scope === 'file' ? undefined : `CALOTYPE_${words(key).toUpperCase().replaceAll('-', '_')}`,
+  flag: scope === 'anywhere' ? `--${words(key)}` : undefined,
+  isInFile: scope !== 'environment',
+})
+
+/** Every setting there is, in the order of docs/settings.md, whose table is compared with this one. */
+export const SETTINGS: readonly SettingRow[] = [
+  row(
+    'data',
+    'a directory',
+    'none, required',
+    'Where everything is kept: catalog, objects, machines, the first access key.',
+  ),
+  row(
+    'listen',
+    'HOST:PORT, an IPv6 host in brackets as [::1]:8370, port 0 to 65535',
+    '127.0.0.1:8370',
+    'Where the server answers. Port 0 takes a free one.',
+  ),
+  row(
+    'regions',
+    'a map of region id to {name, zones, objects}',
+    'cn-hangzhou, cn-shanghai, cn-bj2, hk',
+    'The regions, each with its own objects. See below.',
+    'file',
+  ),
+  row(
+    'defaultRegion',
+    'the id of one of the regions',
+    'cn-bj2, else the first region',
+    'The region that UHost marks as default, with its first zone.',
+  ),
+  row(
+    'host.driver',
+    'qemu, files or simulated',
+    'qemu',
+    'What runs the machines: QEMU; disk files that are never started; a pretended hypervisor for tests.',
+  ),
+  row(
+    'host.acceleration',
+    'auto, kvm or tcg',
+    'auto',
+    'How guests are run. `auto` tries KVM with a throw-away guest before it trusts it.',
+  ),
+  row(
+    'host.graceSeconds',
+    'a whole number from 0 to 600',
+    '10',
+    'How long a guest may take to shut down before its plug is pulled.',
+  ),
+  row(
+    'accessKey.id',
+    '3 to 128 letters, digits and . _ + / = -',
+    'made at first start',
+    'The id of the first access key (AccessKeyId, PublicKey). Goes with the secret.',
+    'environment',
+  ),
+  row(
+    'accessKey.secret',
+    '16 to 256 printable ASCII characters without spaces',
+    'made at first start',
+    'The secret of the first access key (AccessKeySecret, PrivateKey).',
+    'environment',
+  ),
+  row(
+    'capture.workers',
+    'a whole number from 1 to 64',
+    'the number of cores, up to 4',
+    'Threads that read, hash and pack during a capture.',
+  ),
+  row(
+    'clockSkewMinutes',
+    'a whole number from 1 to 1440',
+    '15',
+    "How far a signed request's clock may be from ours, either way.",
+  ),
+  row(
+    'nonceMinutes',
+    'a whole number from 2 to 2881, at least twice clockSkewMinutes',
+    'twice clockSkewMinutes and 1 (31)',
+    'How long a signature nonce is remembered, so that it cannot be used again.',
+  ),
+  row(
+    'bodyLimitBytes',
+    'a whole number from 65536 to 67108864',
+    '1048576',
+    'The largest request body that is read.',
+  ),
+  row(
+    'logLevel',
+    'trace, debug, info, warn, error, fatal or silent',
+    'info',
+    'The least important message that is logged.',
+  ),
+  row(
+    'imagesPerRegionMax',
+    'a whole number from 1 to 1000000',
+    '1000',
+    'How many custom images one project may have in one region.',
+  ),
+  row(
+    'importDirectory',
+    'a directory',
+    'DATA/imports',
+    'Raw disk files in it can be imported as images, by their plain names.',
+  ),
+  row(
+    'uhostReplayWindowSeconds',
+    'off, or a whole number from 1 to 86400',
+    'off',
+    'If a number: UHost requests need `U-Timestamp-Ms`, at most so far from our clock. Official clients do not all send it.',
+  ),
+]
+
+/** The flag's name in camel case without dashes, as commander gives it: `hostDriver` for `--host-driver`. */
+export function attributeOf({ flag }: SettingRow): string | undefined {
+  return flag?.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())
+}
+
+export function getSetting(key: string): SettingRow {
+  const setting = SETTINGS.find((each) => each.key === key)
+  assert(setting !== undefined, `no setting ${key}`)
+  return setting
+}
