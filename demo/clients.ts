@@ -10,7 +10,12 @@ export interface KeyPair {
 export type Call = (action: string, parameters: Record<string, unknown>) => Promise<Record<string, unknown>>
 
 // The package is CommonJS: its classes are members of what `import` sees as the default export.
-const { default: OpenApiClient, Config, OpenApiRequest, Params } = openApi as unknown as typeof import('@alicloud/openapi-client')
+const {
+  default: OpenApiClient,
+  Config,
+  OpenApiRequest,
+  Params,
+} = openApi as unknown as typeof import('@alicloud/openapi-client')
 
 /** `Tag: [{Key}]` → `Tag.1.Key`: lists count from 1. */
 function flatten(value: unknown, name: string, into: Record<string, string>): Record<string, string> {
@@ -65,7 +70,8 @@ export function uhostClient(endpoint: URL, key: KeyPair): Call {
       if (Array.isArray(value)) {
         for (const [i, item] of value.entries()) {
           if (typeof item !== 'object') form[`${name}.${i}`] = String(item)
-          else for (const [field, inner] of Object.entries(item)) form[`${name}.${i}.${field}`] = String(inner)
+          else
+            for (const [field, inner] of Object.entries(item)) form[`${name}.${i}.${field}`] = String(inner)
         }
       } else if (value !== undefined) form[name] = String(value)
     }

@@ -5,13 +5,15 @@ import type { Digest, ImageId, RegionId, TaskId } from '../image/ids.ts'
 import { setAvailable, setFailed } from './image-row.ts'
 import type { TaskParts } from './parts.ts'
 import type { Runner, TaskDefinition } from './runner.ts'
-import type { WrittenImage } from './store-jobs.ts'
+import type { MovedBytes, WrittenImage } from './store-jobs.ts'
 
 export interface CopyInput {
   readonly imageId: ImageId
   readonly digest: Digest
   readonly sourceRegionId: RegionId
   readonly targetRegionId: RegionId
+  /** The source's bytes that are not zero: its copy has as many. */
+  readonly dataBytes: number
 }
 
 /**
@@ -29,11 +31,14 @@ export function copyImage(parts: TaskParts): TaskDefinition<CopyInput> {
         async run(context) {
           const { input, id, signal } = context
           if (context.checkpoint().made !== undefined) return
-          const made =
-            input.sourceRegionId === input.targetRegionId
-              ? await jobs.describe(input.targetRegionId, input.digest)
-              : await jobs.pull({ ...input, sessionId: id }, context.progress, signal)
-          await context.save({ made })
+          const { digest, dataBytes, sourceRegionId, targetRegionId } = input
+          let moved: MovedBytes = { storedBytes: 0, movedBytes: 0 }
+          if (sourceRegionId === targetRegionId) await jobs.diskSizes(targetRegionId, digest)
+          else {
+            const job = { sourceRegionId, targetRegionId, digest, sessionId: id }
+            moved = await jobs.pull(job, context.progress, signal)
+          }
+          await context.save({ made: { digest, dataBytes, ...moved } satisfies WrittenImage })
         },
       },
       {

@@ -1,7 +1,7 @@
 import type { Catalog, Rows } from '../catalog/contract.ts'
 import type { MachineSpec } from '../host/contract.ts'
 import { Fault } from '../image/fault.ts'
-import type { MachineId, RegionId } from '../image/ids.ts'
+import { type MachineId, parseHash, type RegionId } from '../image/ids.ts'
 import type { MachineDiskRecord, MachineState } from '../image/machine.ts'
 import { exportNameOf, type TaskParts } from './parts.ts'
 import type { StepContext, TaskDefinition } from './runner.ts'
@@ -47,6 +47,13 @@ async function specOf(parts: TaskParts, id: MachineId): Promise<MachineSpec> {
       })),
     ),
   }
+}
+
+async function baseBytes(parts: TaskParts, regionId: RegionId, base: { digest: string; index: number }) {
+  const sizeBytes = (await parts.jobs.diskSizes(regionId, parseHash('digest', base.digest)))[base.index]
+  if (sizeBytes === undefined)
+    throw new Fault('corrupt', 'The image lacks a disk that the machine needs.', { subject: 'image' })
+  return sizeBytes
 }
 
 async function machineRow(catalog: Catalog, id: MachineId) {

@@ -35,6 +35,8 @@ export interface WrittenImage {
   readonly movedBytes: number
 }
 
+export type MovedBytes = Pick<WrittenImage, 'storedBytes' | 'movedBytes'>
+
 export interface PullJob {
   readonly sourceRegionId: RegionId
   readonly targetRegionId: RegionId
@@ -57,14 +59,12 @@ export interface VerifyReport {
 export interface StoreJobs {
   /** Our NBD server over the images of all regions, up when this resolves. */
   serve(): Promise<void>
-  /** Size of one disk of an image. Fault 'absent' 'image'. */
-  diskBytes(regionId: RegionId, digest: string, diskIndex: number): Promise<number>
+  /** Sizes of an image's disks. Fault 'absent' 'image' if the region does not hold it. */
+  diskSizes(regionId: RegionId, digest: Digest): Promise<readonly number[]>
   /** Reads disks into an image of the region. Faults: 'full', 'unavailable', 'corrupt'. */
   write(job: WriteJob, onBytes: OnBytes, signal: AbortSignal): Promise<WrittenImage>
   /** Fetches an image from another region. Same faults, and 'absent' 'image'. */
-  pull(job: PullJob, onBytes: OnBytes, signal: AbortSignal): Promise<WrittenImage>
-  /** What an image that the region has already holds; nothing moves. Fault 'absent' 'image'. */
-  describe(regionId: RegionId, digest: Digest): Promise<WrittenImage>
+  pull(job: PullJob, onBytes: OnBytes, signal: AbortSignal): Promise<MovedBytes>
   /** Removes what an unfinished session wrote. An unknown or a committed session is no fault. */
   abort(regionId: RegionId, sessionId: string): Promise<void>
   verify(regionId: RegionId, deep: boolean, onBytes: OnBytes, signal: AbortSignal): Promise<VerifyReport>

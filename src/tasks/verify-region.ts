@@ -38,7 +38,7 @@ export function verifyRegion({ catalog, jobs }: TaskParts): TaskDefinition<Verif
           const problems = [...report.problems]
           const isHeld = async (digest: string) => {
             try {
-              await jobs.describe(regionId, digest as Digest)
+              await jobs.diskSizes(regionId, digest as Digest)
               return true
             } catch (error) {
               if (isFault(error)) return false

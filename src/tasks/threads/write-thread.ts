@@ -1,0 +1,96 @@
+import { openNbd } from '../../disk/nbd-client.ts'
+import { commitImage, cutStripes } from '../../store/capture.ts'
+import type { CaptureCounts } from '../../store/chunk-writer.ts'
+import { sumCounts } from '../../store/chunk-writer.ts'
+import { newClaims } from '../../store/claims.ts'
+import { newDiskIds } from '../../store/map.ts'
+import type { WriteJob, WrittenImage } from '../store-jobs.ts'
+import { openRegion, type RegionPlace } from './region.ts'
+import type { StripeData, StripeNews } from './stripe-thread.ts'
+import { inThread, runThread } from './thread.ts'
+
+/** The leader of one capture: finds what may hold data, sets the threads to work, commits. */
+export interface WriteData {
+  readonly job: WriteJob
+  readonly place: RegionPlace
+  readonly threadCount: number
+}
+
+export const CHUNK_BYTES = 256 * 1024
+
+inThread(async ({ job, place, threadCount }: WriteData, { signal, tell }): Promise<WrittenImage> => {
+  const region = await openRegion(place)
+  try {
+    await region.openSession(job.sessionId, job.domain, signal)
+    const disks = job.disks.map((disk) => ({ ...disk, ids: newDiskIds(disk.sizeBytes, CHUNK_BYTES) }))
+    const stripes: StripeData['stripes'][number][] = []
+    for (const [diskIndex, disk] of disks.entries()) {
+      const client = await openNbd(disk, { signal })
+      try {
+        const extents = await client.extents(0, disk.sizeBytes, signal)
+        const data = extents.filter((extent) => extent.holds === 'data')
+        for (const stripe of cutStripes(data, disk.sizeBytes, CHUNK_BYTES))
+          stripes.push({ ...stripe, diskIndex })
+      } finally {
+        await client.close()
+      }
+    }
+    const totalBytes = stripes.reduce((sum, stripe) => sum + stripe.dataBytes, 0)
+    const data: StripeData = {
+      place,
+      sessionId: job.sessionId,
+      domain: job.domain,
+      chunkBytes: CHUNK_BYTES,
+      disks,
+      stripes,
+      next: new Int32Array(new SharedArrayBuffer(4)),
+      claims: newClaims(Math.ceil(totalBytes / CHUNK_BYTES)),
+    }
+    const safe = new Array<number>(threadCount).fill(0)
+    const report = () => {
+      tell({ doneBytes: safe.reduce((sum, one) => sum + one, 0), totalBytes, movedBytes: totalBytes })
+    }
+    report()
+    const together = new AbortController()
+    const running = Array.from({ length: Math.max(1, Math.min(threadCount, stripes.length)) }, (_, i) =>
+      runThread<CaptureCounts>(new URL('./stripe-thread.ts', import.meta.url), data, {
+        signal: AbortSignal.any([signal, together.signal]),
+        onNews: ({ safeBytes }: StripeNews) => {
+          safe[i] = safeBytes
+          report()
+        },
+      }).catch((error: unknown) => {
+        // The first failure is the one to tell; it stops the others.
+        together.abort(error)
+        throw error
+      }),
+    )
+    const results = await Promise.allSettled(running)
+    signal.throwIfAborted()
+    if (together.signal.aborted) throw together.signal.reason
+    const counts = sumCounts(results.map((r) => (r as PromiseFulfilledResult<CaptureCounts>).value))
+    const storedBytes = region.listSessions().find((s) => s.id === job.sessionId)?.storedBytes ?? 0
+    const { digest } = await commitImage(
+      region,
+      job.sessionId,
+      {
+        domain: job.domain,
+        disks: disks.map(({ sizeBytes, bus, ids }, index) => ({
+          index,
+          sizeBytes,
+          chunkBytes: CHUNK_BYTES,
+          bus,
+          ids,
+        })),
+        firmware: job.firmware,
+        os: job.os,
+        parent: job.parent ?? null,
+        consistency: job.consistency,
+      },
+      signal,
+    )
+    return { digest, dataBytes: counts.fedBytes - counts.zeroBytes, storedBytes, movedBytes: totalBytes }
+  } finally {
+    region.close()
+  }
+})
