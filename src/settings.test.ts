@@ -68,6 +68,7 @@ test('the defaults', () => {
     capture: { workers: 2 },
     clockSkewMinutes: 15,
     nonceMinutes: 31,
+    importDirectory: '/data/imports',
     bodyLimitBytes: 1_048_576,
     logLevel: 'info',
     imagesPerRegionMax: 1000,
@@ -124,6 +125,7 @@ test('every setting can be given each way its row says, and an error names that 
     bodyLimitBytes: '65536',
     logLevel: 'silent',
     imagesPerRegionMax: '1000000',
+    importDirectory: '/srv/imports',
     uhostReplayWindowSeconds: '300',
   }
   const keyPair = {
@@ -133,7 +135,7 @@ test('every setting can be given each way its row says, and an error names that 
   for (const setting of SETTINGS.filter(({ key }) => key !== 'regions')) {
     const value = good[setting.key]
     assert(value !== undefined, `${setting.key} has no example in this test`)
-    const bad = setting.key === 'data' ? '~/images' : ' '
+    const bad = setting.takes === 'a directory' ? '~/images' : ' '
     const base: Record<string, string> = { CALOTYPE_DATA: '/data' }
     if (setting.key.startsWith('accessKey')) Object.assign(base, keyPair)
     // A skew of a day needs nonces kept for two.

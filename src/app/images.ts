@@ -223,6 +223,7 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
                 digest: source.state.digest,
                 sourceRegionId: source.regionId,
                 targetRegionId: regionId,
+                dataBytes: source.dataBytes,
               }
               const taskId = await runner.add(rows, {
                 kind: 'copy-image',

@@ -15,7 +15,8 @@ export interface Disk {
   read(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Buffer>
   /**
    * What [offset, offset + lengthBytes) holds, in rising order, without gaps, neighbours merged. A device that
-   * cannot say answers one extent of 'data'.
+   * cannot say answers one extent of 'data'. Much cheaper than the read it may save: our server asks before each
+   * large read.
    */
   extents(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Extent[]>
   close(): Promise<void>

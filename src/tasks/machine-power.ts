@@ -37,11 +37,7 @@ async function specOf(parts: TaskParts, id: MachineId): Promise<MachineSpec> {
               base: {
                 socketPath: parts.nbdSocketPath,
                 exportName: exportNameOf(row.regionId as RegionId, disk.base.digest, disk.base.index),
-                sizeBytes: await parts.jobs.diskBytes(
-                  row.regionId as RegionId,
-                  disk.base.digest,
-                  disk.base.index,
-                ),
+                sizeBytes: await baseBytes(parts, row.regionId as RegionId, disk.base),
               },
             }),
       })),

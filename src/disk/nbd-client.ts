@@ -1,0 +1,360 @@
+import assert from 'node:assert/strict'
+import type { SocketConnectOpts } from 'node:net'
+import { Fault } from '../image/fault.ts'
+import type { Disk, Extent, NbdAddress } from './contract.ts'
+import { appendExtent, assertInside } from './extents.ts'
+import { type Agreement, agree } from './nbd-client-handshake.ts'
+import { Link } from './nbd-link.ts'
+import {
+  breach,
+  CHUNK,
+  CHUNK_DONE,
+  CHUNK_ERROR_BIT,
+  type ChunkStart,
+  COMMAND,
+  decodeBlockStatus,
+  decodeError,
+  decodeReplyStart,
+  EXPORT_FLAG,
+  encodeRequest,
+  REPLY_BYTES,
+  readUint64,
+  STATE,
+  type StatusRun,
+} from './nbd-protocol.ts'
+import { Outstanding } from './nbd-reply.ts'
+
+/** Payload of a block status: a little over a million runs. */
+const STATUS_BYTES_MAX = 4 + 8 * 1024 * 1024
+const ERROR_BYTES_MAX = 8 * 1024
+/** Asked of block status at once; well below what 32 bits hold, and a multiple of every block size. */
+const STATUS_SPAN_BYTES = 1024 * 1024 * 1024
+/** A disk in more pieces than this is answered as 'data' from there on: true, though less useful. */
+const EXTENT_COUNT_MAX = 1024 * 1024
+
+export interface NbdClientOptions {
+  readonly signal?: AbortSignal
+  /** For connecting and the handshake together. */
+  readonly connectMs?: number
+  /** A server that owes answers and sends nothing for so long is given up. */
+  readonly silenceMs?: number
+}
+
+/**
+ * Connects to an NBD export. Throws Fault 'absent' if the server has no such export, 'unavailable' for every other
+ * failure of the other side, or the signal's reason. The signal counts for the connecting alone.
+ */
+export async function openNbd(address: NbdAddress, options: NbdClientOptions = {}): Promise<NbdClient> {
+  const { signal, connectMs = 10_000, silenceMs = 60_000 } = options
+  signal?.throwIfAborted()
+  let link: Link | undefined
+  const aborted = () => link?.end(signal?.reason)
+  const timer = setTimeout(
+    () => link?.end(new Fault('unavailable', 'The disk server did not answer in time.', { subject: 'disk' })),
+    connectMs,
+  )
+  signal?.addEventListener('abort', aborted)
+  try {
+    const connected = await Link.connect(whereOf(address), (begun) => {
+      link = begun
+    })
+    return new NbdClient(connected, await agree(connected, address.exportName), silenceMs)
+  } catch (error) {
+    link?.end(error)
+    signal?.throwIfAborted()
+    throw error
+  } finally {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', aborted)
+  }
+}
+
+function whereOf(address: NbdAddress): SocketConnectOpts {
+  if (address.socketPath !== undefined) return { path: address.socketPath }
+  assert(address.port !== undefined, 'an NBD address has a socket path or a port')
+  return { host: address.host ?? '127.0.0.1', port: address.port }
+}
+
+/**
+ * One connection to one export. Any number of calls may run at once; the server answers them in any order. When the
+ * connection ends, everything under way throws Fault 'unavailable', and so does every later call.
+ */
+export class NbdClient implements Disk {
+  readonly sizeBytes: number
+  readonly readOnly: boolean
+  /** Whether several connections to the export show the same bytes. */
+  readonly canMultiConn: boolean
+  readonly hasExtents: boolean
+  readonly structured: boolean
+  readonly minimumBlockBytes: number
+  readonly preferredBlockBytes: number
+  readonly maximumBlockBytes: number
+  readonly #link: Link
+  readonly #flags: number
+  readonly #allocationId: number | undefined
+  readonly #outstanding = new Map<bigint, Outstanding>()
+  #cookie = 0n
+  #closed: Promise<void> | undefined
+  // The parser's own memory: one reply is read at a time.
+  readonly #head = Buffer.alloc(REPLY_BYTES)
+  readonly #four = Buffer.alloc(4)
+  readonly #eight = Buffer.alloc(8)
+  readonly #twelve = Buffer.alloc(12)
+
+  constructor(link: Link, agreement: Agreement, silenceMs: number) {
+    this.#link = link
+    this.#flags = agreement.flags
+    this.#allocationId = agreement.allocationId
+    this.sizeBytes = agreement.sizeBytes
+    this.readOnly = this.#has(EXPORT_FLAG.readOnly)
+    this.canMultiConn = this.#has(EXPORT_FLAG.canMultiConn)
+    this.hasExtents = agreement.allocationId !== undefined
+    this.structured = agreement.structured
+    this.minimumBlockBytes = agreement.minimumBytes
+    this.preferredBlockBytes = agreement.preferredBytes
+    this.maximumBlockBytes = agreement.maximumBytes
+    link.ended.then((fault) => this.#rejectAll(fault))
+    link.watch(silenceMs, () => {
+      if (this.#outstanding.size === 0) return
+      link.end(new Fault('unavailable', 'The disk server stopped answering.', { subject: 'disk' }))
+    })
+    this.#next()
+  }
+
+  async read(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Buffer> {
+    assertInside(this.sizeBytes, offset, lengthBytes)
+    signal?.throwIfAborted()
+    const target = Buffer.allocUnsafe(lengthBytes)
+    // After an abort the answer still lands, in a buffer that nobody sees.
+    await orAborted(this.readInto(target, offset), signal)
+    return target
+  }
+
+  /**
+   * Fills `target`, which may be shared memory, from `offset`. Bytes land there straight from the socket where they
+   * can. Once this settles, nothing is written to `target` any more; after a fault its content is undefined.
+   */
+  async readInto(target: Uint8Array, offset: number): Promise<void> {
+    assertInside(this.sizeBytes, offset, target.length)
+    const block = this.minimumBlockBytes
+    const end = offset + target.length
+    const from = offset - (offset % block)
+    const to = Math.min(this.sizeBytes, Math.ceil(end / block) * block)
+    if (from !== offset || to !== end) {
+      const whole = Buffer.allocUnsafe(to - from)
+      await this.readInto(whole, from)
+      target.set(whole.subarray(offset - from, end - from))
+      return
+    }
+    const pieces: Promise<unknown>[] = []
+    for (let at = 0; at < target.length; at += this.maximumBlockBytes) {
+      const piece = target.subarray(at, at + this.maximumBlockBytes)
+      pieces.push(this.#ask(COMMAND.read, offset + at, piece.length, { target: piece }))
+    }
+    await allSettled(pieces)
+  }
+
+  async extents(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Extent[]> {
+    assertInside(this.sizeBytes, offset, lengthBytes)
+    signal?.throwIfAborted()
+    const extents: Extent[] = []
+    const block = this.minimumBlockBytes
+    const end = offset + lengthBytes
+    let at = offset
+    while (this.hasExtents && at < end && extents.length < EXTENT_COUNT_MAX) {
+      const from = at - (at % block)
+      const to = Math.min(this.sizeBytes, from + STATUS_SPAN_BYTES, Math.ceil(end / block) * block)
+      const runs = await orAborted(this.#ask(COMMAND.blockStatus, from, to - from), signal)
+      let runEnd = from
+      for (const run of runs) {
+        runEnd += run.lengthBytes
+        const next = Math.min(runEnd, to, end)
+        if (next <= at) continue
+        // A hole that does not promise zeroes may read as anything, so it is read.
+        appendExtent(extents, next - at, (run.state & STATE.zero) !== 0 ? 'zero' : 'data', offset)
+        at = next
+      }
+      if (runEnd % block !== 0 && runEnd < to) throw breach('a block status run ends inside a block')
+    }
+    appendExtent(extents, end - at, 'data', offset)
+    return extents
+  }
+
+  /** Writes whole blocks. Asserts that the export may be written. */
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
+    const pieces: Promise<unknown>[] = []
+    for (let at = 0; at < bytes.length; at += this.maximumBlockBytes) {
+      const payload = bytes.subarray(at, at + this.maximumBlockBytes)
+      pieces.push(this.#change(COMMAND.write, offset + at, payload.length, payload))
+    }
+    await allSettled(pieces)
+  }
+
+  /** Makes the blocks zero, as holes if the server can. Asserts that it has the command; at most 4 GiB less one. */
+  async writeZeroes(offset: number, lengthBytes: number): Promise<void> {
+    assert(this.#has(EXPORT_FLAG.sendWriteZeroes), 'the server has no such command')
+    await this.#change(COMMAND.writeZeroes, offset, lengthBytes)
+  }
+
+  /** Tells that the blocks are not needed; they may read as anything. As `writeZeroes`. */
+  async trim(offset: number, lengthBytes: number): Promise<void> {
+    assert(this.#has(EXPORT_FLAG.sendTrim), 'the server has no such command')
+    await this.#change(COMMAND.trim, offset, lengthBytes)
+  }
+
+  /** All that was written before survives a crash of the server, if it promises anything of the kind. */
+  async flush(): Promise<void> {
+    if (this.#has(EXPORT_FLAG.sendFlush)) await this.#ask(COMMAND.flush, 0, 0)
+  }
+
+  /** Ends the connection; calls under way throw Fault 'unavailable'. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    // With answers on the way there is no polite end: their bytes would still land in the callers' memory.
+    if (this.#outstanding.size === 0) {
+      const cookie = this.#cookie
+      const goodbye = { flags: 0, command: COMMAND.disconnect, cookie, offset: 0, lengthBytes: 0 }
+      // A server that reads nothing cannot hold us: nothing was outstanding, so this fits the socket's buffer.
+      await Promise.race([this.#link.flush(encodeRequest(goodbye)), this.#link.ended])
+    }
+    this.#link.end(new Fault('unavailable', 'The connection to the disk was closed.', { subject: 'disk' }))
+  }
+
+  #has(flag: number): boolean {
+    return (this.#flags & flag) !== 0
+  }
+
+  #change(command: number, offset: number, lengthBytes: number, payload?: Uint8Array): Promise<unknown> {
+    assert(!this.readOnly, 'the export is read-only')
+    assertInside(this.sizeBytes, offset, lengthBytes)
+    const block = this.minimumBlockBytes
+    assert(offset % block === 0 && lengthBytes % block === 0, 'only whole blocks are written')
+    return this.#ask(command, offset, lengthBytes, payload ? { payload } : {})
+  }
+
+  #ask(
+    command: number,
+    offset: number,
+    lengthBytes: number,
+    memory: { readonly target?: Uint8Array; readonly payload?: Uint8Array } = {},
+  ): Promise<StatusRun[]> {
+    const fault = this.#link.fault
+    if (fault) return Promise.reject(fault)
+    if (this.#closed) {
+      return Promise.reject(new Fault('unavailable', 'The connection was closed.', { subject: 'disk' }))
+    }
+    const request = { flags: 0, command, cookie: this.#cookie++, offset, lengthBytes }
+    const outstanding = new Outstanding(request, memory.target)
+    this.#outstanding.set(request.cookie, outstanding)
+    const header = encodeRequest(request)
+    this.#link.send(memory.payload ? [header, memory.payload] : [header])
+    return outstanding.settled
+  }
+
+  #rejectAll(fault: Fault): void {
+    for (const outstanding of this.#outstanding.values()) outstanding.reject(fault)
+    this.#outstanding.clear()
+  }
+
+  #next(): void {
+    this.#link.want(this.#head, () => this.#onReply())
+  }
+
+  #onReply(): void {
+    const start = decodeReplyStart(this.#head)
+    const outstanding = this.#outstanding.get(start.cookie)
+    if (!outstanding) throw breach('an answer came that nobody asked for')
+    if (start.is === 'chunk') {
+      if (!this.structured) throw breach('a structured reply came without agreement')
+      this.#link.want(this.#four, () => this.#onChunk(outstanding, start, this.#four.readUInt32BE(0)))
+      return
+    }
+    const { target, request } = outstanding
+    if (start.errno !== 0) outstanding.fail(start.errno, 'a simple reply')
+    else if (request.command === COMMAND.blockStatus || (target && this.structured)) {
+      throw breach('a simple reply came where a structured one was agreed')
+    } else if (target) {
+      this.#link.want(outstanding.claim(request.offset, target.length), () => this.#finish(outstanding))
+      return
+    }
+    this.#finish(outstanding)
+  }
+
+  #onChunk(outstanding: Outstanding, start: ChunkStart, payloadBytes: number): void {
+    const done = () => (start.flags & CHUNK_DONE ? this.#finish(outstanding) : this.#next())
+    const { request } = outstanding
+    switch (start.type) {
+      case CHUNK.none:
+        if (payloadBytes !== 0 || (start.flags & CHUNK_DONE) === 0)
+          throw breach('an empty chunk is malformed')
+        done()
+        return
+      case CHUNK.offsetData:
+        if (payloadBytes < 9) throw breach('a chunk of data is too short')
+        this.#link.want(this.#eight, () => {
+          const offset = readUint64(this.#eight, 0)
+          this.#link.want(outstanding.claim(offset, payloadBytes - 8), done)
+        })
+        return
+      case CHUNK.offsetHole:
+        if (payloadBytes !== 12) throw breach('a hole is malformed')
+        this.#link.want(this.#twelve, () => {
+          outstanding.claim(readUint64(this.#twelve, 0), this.#twelve.readUInt32BE(8)).fill(0)
+          done()
+        })
+        return
+      case CHUNK.blockStatus: {
+        if (request.command !== COMMAND.blockStatus || payloadBytes > STATUS_BYTES_MAX) {
+          throw breach('a block status came that nobody asked for')
+        }
+        const payload = Buffer.allocUnsafe(payloadBytes)
+        this.#link.want(payload, () => {
+          const { contextId, runs } = decodeBlockStatus(payload)
+          if (contextId !== this.#allocationId) throw breach('a block status has an unknown context')
+          outstanding.status(runs)
+          done()
+        })
+        return
+      }
+      default: {
+        if ((start.type & CHUNK_ERROR_BIT) === 0) throw breach('a chunk has an unknown type')
+        if (payloadBytes > ERROR_BYTES_MAX) throw breach('an error is too long')
+        const payload = Buffer.allocUnsafe(payloadBytes)
+        this.#link.want(payload, () => {
+          const { errno, message } = decodeError(payload)
+          outstanding.fail(errno, message)
+          done()
+        })
+      }
+    }
+  }
+
+  #finish(outstanding: Outstanding): void {
+    outstanding.finish()
+    this.#outstanding.delete(outstanding.request.cookie)
+    this.#next()
+  }
+}
+
+/** Waits for all, then throws the first fault: nothing of a failed whole may go on behind the caller's back. */
+async function allSettled(pieces: readonly Promise<unknown>[]): Promise<void> {
+  for (const outcome of await Promise.allSettled(pieces)) {
+    if (outcome.status === 'rejected') throw outcome.reason
+  }
+}
+
+async function orAborted<Value>(work: Promise<Value>, signal: AbortSignal | undefined): Promise<Value> {
+  if (!signal) return work
+  const { promise, reject } = Promise.withResolvers<never>()
+  const aborted = () => reject(signal.reason)
+  signal.addEventListener('abort', aborted)
+  try {
+    return await Promise.race([work, promise])
+  } finally {
+    signal.removeEventListener('abort', aborted)
+  }
+}
