@@ -1,0 +1,67 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { findId, spellId } from '../src/image/ids.ts'
+import type { Server } from './server.ts'
+
+const PROMPT = 'guest# '
+const LOOK_MS = 100
+
+/** The serial console of a guest made from the demo's base image, through our own API. */
+export class GuestConsole {
+  readonly #server: Server
+  readonly #path: string
+  readonly #region: string
+  #text = ''
+  #next = 0
+
+  /** `machineId` in any door's spelling. */
+  constructor(server: Server, region: string, machineId: string) {
+    const id = findId('machine', machineId)
+    if (id === undefined) throw new Error(`${machineId} is no machine id`)
+    this.#server = server
+    this.#region = region
+    this.#path = `/v1/machines/${spellId('machine', id, 'native')}/console`
+  }
+
+  async #more(): Promise<void> {
+    const query = { region: this.#region, from: this.#next }
+    const said = await this.#server.native.call<{ next: number; bytes: string }>('GET', this.#path, { query })
+    this.#next = said.next
+    this.#text += Buffer.from(said.bytes, 'base64').toString('latin1')
+  }
+
+  /** Waits until the guest has said it from where we are; answers what came before it. */
+  async waitFor(text: string, waitMs = 120_000): Promise<string> {
+    const untilMs = performance.now() + waitMs
+    for (;;) {
+      const at = this.#text.indexOf(text)
+      if (at >= 0) {
+        const before = this.#text.slice(0, at)
+        this.#text = this.#text.slice(at + text.length)
+        return before
+      }
+      if (performance.now() > untilMs) {
+        throw new Error(`The guest did not say '${text}'. It said: ${this.#text.slice(-400)}`)
+      }
+      await delay(LOOK_MS)
+      await this.#more()
+    }
+  }
+
+  /** The line with which the guest itself says that it is up: its uptime in seconds. */
+  async waitUntilUp(): Promise<number> {
+    await this.waitFor('calotype-guest up ')
+    const rest = await this.waitFor('\n')
+    await this.waitFor(PROMPT)
+    return Number(rest.trim().split(' ').at(-1))
+  }
+
+  /** Runs a command in the guest's shell and answers what it printed. */
+  async run(command: string): Promise<string> {
+    // What was said before the command, an older prompt included, is not its answer.
+    await this.#more()
+    this.#text = ''
+    const body = { region: this.#region, bytes: Buffer.from(`${command}\n`).toString('base64') }
+    await this.#server.native.call('POST', this.#path, { body })
+    return (await this.waitFor(PROMPT)).replaceAll('\r', '').trim()
+  }
+}
