@@ -83,6 +83,7 @@ export async function startServer(options: {
 export async function stopServer(server: Server, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
   const child = server.process
   if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+  child.ref()
   const gone = once(child, 'exit')
   child.kill(signal)
   await gone

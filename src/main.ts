@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type pino from 'pino'
 import type { Parts } from './app/parts.ts'
-import { buildProgram } from './cli/program.ts'
-import { Fault, isFault } from './image/fault.ts'
+import { runCli } from './cli/program.ts'
+import { Fault } from './image/fault.ts'
 import { parseSettings, type Settings } from './settings.ts'
 
 /** A unix socket's path has at most 107 bytes, and the names below this folder take up to 37. */
@@ -232,7 +232,10 @@ async function createWire(parts: Parts, settings: Settings, log: pino.Logger) {
       native: createNativeDoor(common),
       wuying: createWuyingDoor(common),
       uhost: createUhostDoor({
-        ...common,
+        app,
+        keyring,
+        nowMs: parts.clock,
+        report: common.onBug,
         ...(settings.uhostReplayWindowSeconds === 'off'
           ? {}
           : { strictReplayWindowMs: settings.uhostReplayWindowSeconds * 1000 }),
@@ -272,12 +275,4 @@ async function serve(flags: Readonly<Record<string, string | undefined>>): Promi
   process.once('SIGINT', stop)
 }
 
-if (import.meta.main) {
-  try {
-    await buildProgram({ serve }).parseAsync(process.argv)
-  } catch (error) {
-    if (!isFault(error)) throw error
-    console.error(`calotype: ${error.message}`)
-    process.exitCode = 1
-  }
-}
+if (import.meta.main) process.exitCode = await runCli(process.argv.slice(2), { serve })

@@ -32,3 +32,18 @@ export function lendDisk(disk: Disk): Disk {
     close: async () => {},
   }
 }
+
+/** The runs of data in either of two answers for the same stretch: what both call zero is left out. */
+export function dataOfEither(first: readonly Extent[], second: readonly Extent[]): Extent[] {
+  const runs = [...first, ...second]
+    .filter((extent) => extent.holds === 'data')
+    .sort((a, b) => a.offset - b.offset)
+  const merged: { offset: number; lengthBytes: number; holds: 'data' }[] = []
+  for (const { offset, lengthBytes } of runs) {
+    const last = merged.at(-1)
+    const lastEnd = last === undefined ? -1 : last.offset + last.lengthBytes
+    if (last === undefined || offset > lastEnd) merged.push({ offset, lengthBytes, holds: 'data' })
+    else last.lengthBytes = Math.max(lastEnd, offset + lengthBytes) - last.offset
+  }
+  return merged
+}

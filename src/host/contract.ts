@@ -36,6 +36,12 @@ export interface DiskExports {
     readonly sizeBytes: number
     readonly socketPath: string
     readonly exportName: string
+    /**
+     * The export on the same socket whose block status tells what is zero; often `exportName` itself. Where it is
+     * another one, a run is zero only if this export calls it zero twice in a row, and the snapshot held only if a
+     * read from `exportName` still succeeds after the last status was asked.
+     */
+    readonly mapName: string
   }[]
   readonly consistency: Consistency
   /** How long the guest stood still, in milliseconds; 0 for a stopped machine. */

@@ -47,7 +47,8 @@ export function captureImage(parts: TaskParts): TaskDefinition<CaptureInput> {
             if (disk === undefined) {
               throw new Fault('unavailable', `The host does not show disk ${diskId}.`, { subject: 'host' })
             }
-            return { ...disk, bus: 'virtio-blk' as const }
+            const { sizeBytes, socketPath, exportName, mapName } = disk
+            return { sizeBytes, socketPath, exportName, mapName, bus: 'virtio-blk' as const }
           })
           const base = records.find((disk) => disk.index === 0)?.base?.digest
           const made = await jobs.write(

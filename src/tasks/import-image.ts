@@ -87,7 +87,15 @@ export function importImage(
                 regionId: row.regionId as RegionId,
                 sessionId: id,
                 domain: domainOf(image.kind as ImageKind, row.projectId as ProjectId),
-                disks: [{ ...source, bus: 'virtio-blk' }],
+                disks: [
+                  {
+                    sizeBytes: source.sizeBytes,
+                    socketPath: source.socketPath,
+                    exportName: source.exportName,
+                    mapName: source.exportName,
+                    bus: 'virtio-blk',
+                  },
+                ],
                 firmware: 'bios',
                 os: osOf(image.osType as OsType, image.osName),
                 parent: undefined,

@@ -9,6 +9,8 @@ export interface SourceDisk {
   readonly bus: 'virtio-blk' | 'virtio-scsi'
   readonly socketPath: string
   readonly exportName: string
+  /** The export that tells what is zero; the rules for another one than `exportName` are in the host's contract. */
+  readonly mapName: string
 }
 
 export interface WriteJob {

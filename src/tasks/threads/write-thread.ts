@@ -1,10 +1,13 @@
+import type { Extent } from '../../disk/contract.ts'
+import { dataOfEither } from '../../disk/extents.ts'
 import { openNbd } from '../../disk/nbd-client.ts'
+import { SECTOR_BYTES } from '../../image/region.ts'
 import { commitImage, cutStripes } from '../../store/capture.ts'
 import type { CaptureCounts } from '../../store/chunk-writer.ts'
 import { sumCounts } from '../../store/chunk-writer.ts'
 import { newClaims } from '../../store/claims.ts'
 import { newDiskIds } from '../../store/map.ts'
-import type { WriteJob, WrittenImage } from '../store-jobs.ts'
+import type { SourceDisk, WriteJob, WrittenImage } from '../store-jobs.ts'
 import { openRegion, type RegionPlace } from './region.ts'
 import type { StripeData, StripeNews } from './stripe-thread.ts'
 import { inThread, runThread } from './thread.ts'
@@ -18,6 +21,29 @@ export interface WriteData {
 
 export const CHUNK_BYTES = 256 * 1024
 
+/** Where a disk may hold data. */
+async function findData(disk: SourceDisk, signal: AbortSignal): Promise<Extent[]> {
+  const isOneExport = disk.mapName === disk.exportName
+  const map = await openNbd({ ...disk, exportName: disk.mapName }, { signal })
+  try {
+    const first = await map.extents(0, disk.sizeBytes, signal)
+    if (isOneExport) return dataOfEither(first, [])
+    // A running guest may write between the two looks that make up one answer. What it writes over is kept before
+    // it does, so that the second answer calls data what the first one missed.
+    const second = await map.extents(0, disk.sizeBytes, signal)
+    const data = await openNbd(disk, { signal })
+    try {
+      // Fails if the snapshot broke meanwhile, and with it the map.
+      await data.read(0, SECTOR_BYTES, signal)
+    } finally {
+      await data.close()
+    }
+    return dataOfEither(first, second)
+  } finally {
+    await map.close()
+  }
+}
+
 inThread(async ({ job, place, threadCount }: WriteData, { signal, tell }): Promise<WrittenImage> => {
   const region = await openRegion(place)
   try {
@@ -25,15 +51,9 @@ inThread(async ({ job, place, threadCount }: WriteData, { signal, tell }): Promi
     const disks = job.disks.map((disk) => ({ ...disk, ids: newDiskIds(disk.sizeBytes, CHUNK_BYTES) }))
     const stripes: StripeData['stripes'][number][] = []
     for (const [diskIndex, disk] of disks.entries()) {
-      const client = await openNbd(disk, { signal })
-      try {
-        const extents = await client.extents(0, disk.sizeBytes, signal)
-        const data = extents.filter((extent) => extent.holds === 'data')
-        for (const stripe of cutStripes(data, disk.sizeBytes, CHUNK_BYTES))
-          stripes.push({ ...stripe, diskIndex })
-      } finally {
-        await client.close()
-      }
+      const data = await findData(disk, signal)
+      for (const stripe of cutStripes(data, disk.sizeBytes, CHUNK_BYTES))
+        stripes.push({ ...stripe, diskIndex })
     }
     const totalBytes = stripes.reduce((sum, stripe) => sum + stripe.dataBytes, 0)
     const data: StripeData = {

@@ -1,0 +1,244 @@
+import { type Command, Option } from 'commander'
+import type { ShownImage, ShownTask } from '../../wire/native/show.ts'
+import {
+  act,
+  clientCommand,
+  type PlaceFlags,
+  type ProgramParts,
+  parseCount,
+  placed,
+  timed,
+  type WaitFlags,
+  waiting,
+} from '../options.ts'
+import type { Session, SessionFlags } from '../session.ts'
+
+type Flags = SessionFlags & PlaceFlags
+type Made = { readonly imageId: string; readonly taskId: string }
+
+/** Declares `image`. */
+export function imageCommands(program: Command, parts: ProgramParts): void {
+  const image = program.command('image').description('custom images')
+
+  placed(clientCommand(image, 'list', 'the images of a region, newest first'))
+    .addOption(new Option('--kind <kind>', 'only these').choices(['base', 'custom']))
+    .addOption(new Option('--state <state>', 'only these').choices(['creating', 'available', 'failed']))
+    .option('--name <name>', 'only those of this name')
+    .option('--limit <count>', 'the newest so many', parseCount)
+    .action(
+      act(
+        parts,
+        async (session, flags: Flags & { kind?: string; state?: string; name?: string; limit?: number }) => {
+          const { region, project, name } = flags
+          const query = { region, project, name, kinds: flags.kind, states: flags.state }
+          const images = await session.listAll<ShownImage>('/v1/images', 'images', query, flags.limit)
+          await printImages(session, images)
+        },
+      ),
+    )
+
+  placed(clientCommand(image, 'show <image>', 'one image, with its digest and disks')).action(
+    act(parts, async (session, flags: Flags, id: string) => {
+      await showImage(session, await getImage(session, flags, id))
+    }),
+  )
+
+  waiting(
+    placed(
+      clientCommand(image, 'import <file>', "an image of a raw disk file in the server's import folder"),
+    ),
+    'until it is available',
+  )
+    .requiredOption('--name <name>', 'the name of the image')
+    .option('--description <text>', 'what it is')
+    .addOption(
+      new Option('--kind <kind>', 'base images are for every project')
+        .choices(['base', 'custom'])
+        .default('custom'),
+    )
+    .addOption(
+      new Option('--os-type <type>', 'the system in it').choices(['Linux', 'Windows']).default('Linux'),
+    )
+    .option('--os-name <text>', "such as 'Debian 12'")
+    .action(
+      act(parts, async (session, flags: Flags & WaitFlags & Record<string, string>, fileName: string) => {
+        const { region, project, name, description, kind, osType, osName } = flags
+        const body = { region, project, fileName, name, description, kind, osType, osName }
+        await follow(session, flags, await session.client.call<Made>('POST', '/v1/images/import', { body }))
+      }),
+    )
+
+  waiting(
+    placed(clientCommand(image, 'create', 'an image of a machine, running or stopped')),
+    'until it is available',
+  )
+    .requiredOption('--machine <id>', 'the machine')
+    .option('--name <name>', 'the name of the image')
+    .option('--description <text>', 'what it is')
+    .option('--tag <tag>', 'a business group')
+    .addOption(
+      new Option('--disks <disks>', 'the system disk alone, or all')
+        .choices(['system', 'all'])
+        .default('all'),
+    )
+    .action(
+      act(parts, async (session, flags: Flags & WaitFlags & Record<string, string>) => {
+        const { region, project, name, description, tag, disks, machine: machineId } = flags
+        const body = { region, project, machineId, name, description, tag, disks }
+        await follow(session, flags, await session.client.call<Made>('POST', '/v1/images/capture', { body }))
+      }),
+    )
+
+  waiting(
+    placed(clientCommand(image, 'copy <image>', 'copies of an image in other regions or another project')),
+    'until all are available',
+  )
+    .option('--to <region...>', 'the regions to copy to; without it the same region')
+    .option('--to-project <project>', 'the project to copy to; without it the same project')
+    .option('--name <name>', 'the name of the copies')
+    .option('--description <text>', 'what they are')
+    .option('--tag <tag>', 'a business group')
+    .action(
+      act(parts, async (session, flags: Flags & WaitFlags & CopyFlags, id: string) => {
+        const { region, project, name, description, tag, to: targetRegions, toProject: targetProject } = flags
+        const body = { region, project, targetRegions, targetProject, name, description, tag }
+        const made = await session.client.call<Copied>('POST', `/v1/images/${encodeURIComponent(id)}/copy`, {
+          body,
+        })
+        await followCopies(session, flags, made)
+      }),
+    )
+
+  placed(clientCommand(image, 'delete <image...>', 'takes images off the lists')).action(
+    act(parts, async (session, { region, project }: Flags, ids: readonly string[]) => {
+      const gone: string[] = []
+      for (const id of ids) {
+        const path = `/v1/images/${encodeURIComponent(id)}`
+        gone.push(
+          (await session.client.call<{ id: string }>('DELETE', path, { query: { region, project } })).id,
+        )
+      }
+      session.print({ deleted: gone }, () => gone.map((id) => `Image ${id} is deleted.\n`).join(''))
+    }),
+  )
+
+  timed(placed(clientCommand(image, 'wait <image>', 'until an image is available'))).action(
+    act(parts, async (session, flags: Flags & WaitFlags, id: string) => {
+      const before = await getImage(session, flags, id)
+      if (before.taskId !== null) await session.waitForDone([before.taskId], { timeoutMs: flags.timeout })
+      const after = before.taskId === null ? before : await getImage(session, flags, id)
+      if (after.state !== 'available') {
+        const { CommandFailure, EXIT } = await import('../failure.ts')
+        throw new CommandFailure(EXIT.fault, `Image ${after.id} is ${after.state}: ${after.reason ?? ''}`)
+      }
+      session.print(after, () => `Image ${after.id} is available.\n`)
+    }),
+  )
+}
+
+interface CopyFlags {
+  readonly to?: readonly string[]
+  readonly toProject?: string
+  readonly name?: string
+  readonly description?: string
+  readonly tag?: string
+}
+
+interface Copied {
+  readonly taskId: string
+  readonly copies: readonly (Made & { readonly region: string })[]
+}
+
+function getImage(session: Session, { region, project }: PlaceFlags, id: string): Promise<ShownImage> {
+  return session.client.call('GET', `/v1/images/${encodeURIComponent(id)}`, { query: { region, project } })
+}
+
+/** Says what was begun, or waits for it and says how it ended. */
+async function follow(session: Session, flags: WaitFlags, made: Made): Promise<void> {
+  if (flags.wait !== true) {
+    session.print(
+      made,
+      () => `Image ${made.imageId} is being made. Follow it: calotype task wait ${made.taskId}\n`,
+    )
+    return
+  }
+  const tasks = await session.waitForDone([made.taskId], { timeoutMs: flags.timeout })
+  session.print({ ...made, tasks }, () => `Image ${made.imageId} is available.\n`)
+}
+
+async function followCopies(session: Session, flags: WaitFlags, made: Copied): Promise<void> {
+  const line = (copy: Copied['copies'][number], rest: string) =>
+    `Image ${copy.imageId} in ${copy.region} ${rest}\n`
+  if (flags.wait !== true) {
+    const text = made.copies.map((copy) => line(copy, 'is being made.')).join('')
+    session.print(made, () => `${text}Follow them: calotype task wait ${made.taskId}\n`)
+    return
+  }
+  const ids = [...made.copies.map((copy) => copy.taskId), made.taskId]
+  const tasks = await session.waitForDone(ids, { timeoutMs: flags.timeout })
+  const { formatBytes } = await import('../format.ts')
+  const moved = (task: ShownTask | undefined) => `is available; ${formatBytes(task?.movedBytes ?? 0)} moved.`
+  session.print({ ...made, tasks: tasks.slice(0, -1) }, () =>
+    made.copies.map((copy, index) => line(copy, moved(tasks[index]))).join(''),
+  )
+}
+
+async function printImages(session: Session, images: readonly ShownImage[]): Promise<void> {
+  const [{ stateColour }, { formatBytes, formatTime }] = await Promise.all([
+    import('../table.ts'),
+    import('../format.ts'),
+  ])
+  session.print({ total: images.length, images }, () =>
+    session.table<ShownImage>(
+      [
+        { head: 'IMAGE', of: (one) => one.id },
+        { head: 'NAME', of: (one) => one.name },
+        {
+          head: 'STATE',
+          of: (one) =>
+            one.state === 'creating' ? `creating ${Math.floor(one.progressPermille / 10)} %` : one.state,
+          colour: (one) => stateColour(one.state),
+        },
+        { head: 'KIND', of: (one) => one.kind },
+        { head: 'OS', of: (one) => one.osName || one.osType },
+        { head: 'SIZE', align: 'right', of: (one) => formatBytes(one.logicalBytes) },
+        { head: 'DATA', align: 'right', of: (one) => formatBytes(one.dataBytes) },
+        { head: 'STORED', align: 'right', of: (one) => formatBytes(one.storedBytes) },
+        { head: 'REGION', of: (one) => one.region },
+        { head: 'CREATED (UTC)', of: (one) => formatTime(one.createdAtMs) },
+      ],
+      images,
+      'No images.',
+    ),
+  )
+}
+
+async function showImage(session: Session, image: ShownImage): Promise<void> {
+  const [{ formatBytes, formatTime }, { formatFacts }] = await Promise.all([
+    import('../format.ts'),
+    import('../facts.ts'),
+  ])
+  session.print(image, () =>
+    formatFacts([
+      ['image', image.id],
+      ['name', image.name],
+      ['description', image.description],
+      ['state', image.reason === null ? image.state : `${image.state}: ${image.reason}`],
+      ['task', image.taskId],
+      ['progress', `${image.progressPermille / 10} %`],
+      ['digest', image.digest],
+      ['kind', `${image.kind}, by ${image.origin}`],
+      ['system', `${image.osType} ${image.osName}`],
+      ['region', image.region],
+      ['project', image.project],
+      ['tag', image.tag],
+      ['from machine', image.sourceMachineId],
+      ['from image', image.sourceImageId],
+      ['disks', image.disks.map((disk) => formatBytes(disk.sizeBytes)).join(', ')],
+      ['data', formatBytes(image.dataBytes)],
+      ['stored', formatBytes(image.storedBytes)],
+      ['moved', formatBytes(image.movedBytes)],
+      ['created', formatTime(image.createdAtMs)],
+    ]),
+  )
+}

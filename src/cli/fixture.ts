@@ -1,0 +1,73 @@
+import { PassThrough } from 'node:stream'
+import { createGateway, type Gateway } from '../wire/gateway.ts'
+import { createNativeDoor } from '../wire/native/door.ts'
+import { createFakeApp, type FakeApp, KEY } from '../wire/native/fixture.ts'
+import type { Io } from './io.ts'
+import { runCli } from './program.ts'
+
+export interface Ran {
+  readonly exitCode: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** An Io in memory. Time passes only in `sleep`, which returns at once. */
+export function memoryIo(
+  options: { environment?: Record<string, string>; isTerminal?: boolean; stdin?: PassThrough } = {},
+) {
+  const said: Record<'stdout' | 'stderr', Buffer[]> = { stdout: [], stderr: [] }
+  let nowMs = 0
+  const sink = (name: 'stdout' | 'stderr') => ({
+    isTerminal: options.isTerminal === true,
+    columns: 100,
+    write: (text: string | Uint8Array) => void said[name].push(Buffer.from(text as string)),
+  })
+  const io: Io = {
+    stdout: sink('stdout'),
+    stderr: sink('stderr'),
+    environment: options.environment ?? {},
+    stdin: options.stdin ?? new PassThrough(),
+    nowMs: () => nowMs,
+    async sleep(durationMs) {
+      nowMs += durationMs
+      await new Promise((resolve) => setImmediate(resolve))
+    },
+  }
+  return { io, text: (name: 'stdout' | 'stderr') => Buffer.concat(said[name]).toString('utf8') }
+}
+
+export interface TestServer {
+  readonly fake: FakeApp
+  readonly url: string
+  readonly port: number
+  readonly gateway: Gateway
+  /** Runs `calotype …` against this server. */
+  run(...argv: string[]): Promise<Ran>
+  runWith(options: Parameters<typeof memoryIo>[0], ...argv: string[]): Promise<Ran>
+}
+
+/** Gateway and native door on a real socket over an App in memory. */
+export async function startServer(fake = createFakeApp(), port = 0): Promise<TestServer> {
+  const native = createNativeDoor({
+    app: fake.app,
+    keyring: fake.keyring,
+    clock: Date.now,
+    clockWindowMs: 15 * 60_000,
+    onBug: (error) => {
+      throw error
+    },
+  })
+  const gateway = createGateway({ doors: { native }, log: () => undefined })
+  const at = await gateway.listen('127.0.0.1', port)
+  const environment = {
+    CALOTYPE_ENDPOINT: at.url,
+    CALOTYPE_ACCESS_KEY_ID: KEY.accessKeyId,
+    CALOTYPE_ACCESS_KEY_SECRET: KEY.accessKeySecret,
+  }
+  const runWith: TestServer['runWith'] = async (options, ...argv) => {
+    const { io, text } = memoryIo({ ...options, environment: { ...environment, ...options?.environment } })
+    const exitCode = await runCli(argv, { serve: async () => undefined, io })
+    return { exitCode, stdout: text('stdout'), stderr: text('stderr') }
+  }
+  return { fake, gateway, ...at, runWith, run: (...argv) => runWith({}, ...argv) }
+}

@@ -1,0 +1,108 @@
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { describeFailure } from './failure.ts'
+import type { Io } from './io.ts'
+import type { Session, SessionFlags } from './session.ts'
+import { findSize } from './size.ts'
+
+// What the commands' declarations share. This is all that is loaded for `calotype serve`; the client and the
+// output come in only when a client command runs.
+
+/** What `runCli` gives the declarations: where to write, and how to say that a command failed. */
+export interface ProgramParts {
+  readonly io: Io
+  fail(failure: { readonly line: string; readonly exitCode: number }): void
+}
+
+export interface PlaceFlags {
+  readonly region?: string
+  readonly project?: string
+}
+
+/** A command of a client: it has the connection's options and --json. */
+export function clientCommand(parent: Command, usage: string, about: string): Command {
+  return parent
+    .command(usage)
+    .description(about)
+    .addOption(new Option('--json', 'print one JSON value'))
+    .addOption(
+      connectionOption('--endpoint <url>', 'the server (CALOTYPE_ENDPOINT, else http://127.0.0.1:8370)'),
+    )
+    .addOption(connectionOption('--key-file <file>', 'the access key as JSON (CALOTYPE_KEY_FILE)'))
+    .addOption(connectionOption('--data <directory>', "a local server's data directory: its address and key"))
+}
+
+function connectionOption(flags: string, about: string): Option {
+  return new Option(flags, about).helpGroup('Connection:')
+}
+
+/** Adds --region and --project. */
+export function placed(command: Command): Command {
+  return command
+    .option('--region <region>', "the region; without it the server's default")
+    .option('--project <project>', 'the project; without it your default one')
+}
+
+/** Adds --wait and --timeout; who names a time means to wait. */
+export function waiting(command: Command, about: string): Command {
+  return command.option('--wait', about).addOption(timeoutOption().implies({ wait: true }))
+}
+
+/** Adds --timeout to a command that waits anyway. */
+export function timed(command: Command): Command {
+  return command.addOption(timeoutOption())
+}
+
+function timeoutOption(): Option {
+  return new Option('--timeout <seconds>', 'give up waiting after so long').argParser(parseSeconds)
+}
+
+export interface WaitFlags {
+  readonly wait?: boolean
+  /** Milliseconds: the option is parsed once, where it is declared. */
+  readonly timeout?: number
+}
+
+/** Runs a client command: opens its session, and tells people and the shell how it ended. */
+export function act<Arguments extends readonly unknown[], Flags extends SessionFlags>(
+  parts: ProgramParts,
+  run: (session: Session, flags: Flags, ...args: Arguments) => Promise<void>,
+): (...given: unknown[]) => Promise<void> {
+  return async (...given) => {
+    // Commander gives the arguments, then the options, then the command itself.
+    const flags = given.at(-2) as Flags
+    try {
+      const { openSession } = await import('./session.ts')
+      await run(openSession(flags, parts.io), flags, ...(given.slice(0, -2) as unknown as Arguments))
+    } catch (error) {
+      parts.fail(describeFailure(error))
+    }
+  }
+}
+
+export function parseSizeOption(text: string): number {
+  const sizeBytes = findSize(text)
+  if (sizeBytes === undefined)
+    throw new InvalidArgumentError('It takes a size such as 512MiB, 20GiB or 4096.')
+  return sizeBytes
+}
+
+/** May be given several times. */
+export function collect<Value>(parse: (text: string) => Value): (text: string, before?: Value[]) => Value[] {
+  return (text, before = []) => [...before, parse(text)]
+}
+
+export function parseCount(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('It takes a whole number.')
+  return Number(text)
+}
+
+function parseSeconds(text: string): number {
+  if (!/^\d{1,8}(\.\d+)?$/.test(text)) throw new InvalidArgumentError('It takes a number of seconds.')
+  return Number(text) * 1000
+}
+
+export function parseLabel(text: string): { key: string; value: string } {
+  const cut = text.indexOf('=')
+  if (cut < 1) throw new InvalidArgumentError('It takes KEY=VALUE.')
+  return { key: text.slice(0, cut), value: text.slice(cut + 1) }
+}

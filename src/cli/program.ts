@@ -1,0 +1,64 @@
+import { Command, CommanderError } from 'commander'
+import { accountCommands } from './commands/account.ts'
+import { imageCommands } from './commands/image.ts'
+import { machineCommands } from './commands/machine.ts'
+import { regionCommands } from './commands/region.ts'
+import { type Serve, serveCommand } from './commands/serve.ts'
+import { taskCommands } from './commands/task.ts'
+import { verifyCommand } from './commands/verify.ts'
+import { EXIT } from './failure.ts'
+import { type Io, processIo } from './io.ts'
+import type { ProgramParts } from './options.ts'
+
+export type { Serve, ServeFlags } from './commands/serve.ts'
+
+export interface ProgramOptions {
+  /** Starts the server, which keeps the process alive. Passed in: only main may join the parts of a server. */
+  readonly serve: Serve
+  readonly io?: Io
+}
+
+/** The whole `calotype` command. `fail` is told of a command that did not succeed. */
+export function buildProgram(options: ProgramOptions, fail: ProgramParts['fail']): Command {
+  const io = options.io ?? processIo()
+  const parts: ProgramParts = { io, fail }
+  const program = new Command('calotype')
+    .description('A self-hosted custom image service for cloud computers.')
+    .helpCommand('help [command]', 'what a command does')
+    .showHelpAfterError('(--help says more)')
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stderr.write(text),
+      getOutHelpWidth: () => io.stdout.columns,
+      getErrHelpWidth: () => io.stderr.columns,
+      getOutHasColors: () => io.stdout.isTerminal && !io.environment.NO_COLOR,
+      getErrHasColors: () => io.stderr.isTerminal && !io.environment.NO_COLOR,
+    })
+    .exitOverride()
+  serveCommand(program, parts, options.serve)
+  imageCommands(program, parts)
+  machineCommands(program, parts)
+  taskCommands(program, parts)
+  accountCommands(program, parts)
+  regionCommands(program, parts)
+  verifyCommand(program, parts)
+  return program
+}
+
+/** Runs one command line (without the program's own name) and returns the exit code. Never throws. */
+export async function runCli(argv: readonly string[], options: ProgramOptions): Promise<number> {
+  const io = options.io ?? processIo()
+  let exitCode: number = EXIT.ok
+  const program = buildProgram({ ...options, io }, (failure) => {
+    io.stderr.write(`calotype: ${failure.line}\n`)
+    exitCode = failure.exitCode
+  })
+  try {
+    await program.parseAsync(argv, { from: 'user' })
+  } catch (error) {
+    // Commander has written what it has to say; asking for help is no failure.
+    if (!(error instanceof CommanderError)) throw error
+    return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  }
+  return exitCode
+}

@@ -1,0 +1,58 @@
+import type { ShownTask } from '../wire/native/show.ts'
+import { type Client, createClient, type Query } from './client.ts'
+import { type ConnectionFlags, resolveConnection } from './connection.ts'
+import type { Io } from './io.ts'
+import { type Column, formatTable } from './table.ts'
+import { requireDone, type WaitOptions, waitForTasks } from './wait.ts'
+
+export interface SessionFlags extends ConnectionFlags {
+  readonly json?: boolean
+}
+
+/** What a client command works with: the server, and where its answer goes. */
+export interface Session {
+  readonly client: Client
+  readonly io: Io
+  readonly isJson: boolean
+  /** Every item of a list, page after page, or the first `limit`. */
+  listAll<Item>(path: string, key: string, query: Query, limit?: number): Promise<readonly Item[]>
+  /** One JSON value with --json, else what `toText` makes of it. */
+  print<Value>(value: Value, toText: (value: Value) => string): void
+  table<Row>(columns: readonly Column<Row>[], rows: readonly Row[], whenEmpty: string): string
+  /** Waits for tasks, showing how they go on. Throws CommandFailure unless all are done. */
+  waitForDone(taskIds: readonly string[], options?: WaitOptions): Promise<readonly ShownTask[]>
+}
+
+const PAGE_SIZE = 500
+
+export function openSession(flags: SessionFlags, io: Io): Session {
+  const client = createClient(resolveConnection(flags, io.environment))
+  const isJson = flags.json === true
+  const hasColours = io.stdout.isTerminal && !io.environment.NO_COLOR && io.environment.TERM !== 'dumb'
+  return {
+    client,
+    io,
+    isJson,
+    async listAll<Item>(path: string, key: string, query: Query, limit = Number.POSITIVE_INFINITY) {
+      const items: Item[] = []
+      for (;;) {
+        const page = { offset: items.length, limit: Math.min(PAGE_SIZE, limit - items.length) }
+        const answer = await client.call<{ total: number }>('GET', path, { query: { ...query, ...page } })
+        const more = (answer as unknown as Record<string, readonly Item[]>)[key] ?? []
+        items.push(...more)
+        if (more.length === 0 || items.length >= Math.min(limit, answer.total)) return items
+      }
+    },
+    print(value, toText) {
+      io.stdout.write(isJson ? `${JSON.stringify(value, null, 2)}\n` : toText(value))
+    },
+    table(columns, rows, whenEmpty) {
+      return rows.length === 0 ? `${whenEmpty}\n` : formatTable(columns, rows, hasColours)
+    },
+    async waitForDone(taskIds, options) {
+      const tasks = await waitForTasks(io, client, taskIds, options)
+      requireDone(tasks)
+      return tasks
+    },
+  }
+}

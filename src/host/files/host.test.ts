@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { bootDisk } from '../boot-guest.ts'
+import { RealPlace } from '../fixture.ts'
+import { type HostFixture, hostSuite, isFaultOf, MEBIBYTE, never } from '../suite.ts'
+import { runTool } from '../tools/run.ts'
+import { createFilesHost } from './host.ts'
+import { idOfName } from './operator-disks.ts'
+
+async function open(place: RealPlace) {
+  const host = await createFilesHost({ directory: place.machines, runDirectory: place.run })
+  place.hosts.push(host)
+  return host
+}
+
+async function make(): Promise<HostFixture> {
+  const place = await RealPlace.make()
+  return {
+    ...place.around(),
+    host: await open(place),
+    reopen: () => open(place),
+    bootDisk,
+    close: () => place.close(),
+  }
+}
+
+hostSuite('files', false, make)
+
+const qemuImg = (...args: string[]) =>
+  runTool('qemu-img', args, { doing: 'Making a disk', package: 'qemu-utils', timeoutMs: 30_000 })
+
+test('disk files of the operator are machines, read as they are and removed only when told', async (t) => {
+  const place = await RealPlace.make()
+  t.after(() => place.close())
+  const host = await open(place)
+  const content = Buffer.alloc(MEBIBYTE, 'abc')
+  const folder = join(place.machines, 'web')
+  await mkdir(folder)
+  await writeFile(join(folder, '1-system.raw'), content)
+  await writeFile(join(folder, 'note.txt'), 'no disk')
+  await qemuImg('convert', '-f', 'raw', '-O', 'qcow2', join(folder, '1-system.raw'), join(folder, '2.qcow2'))
+  await writeFile(join(place.machines, 'lone.img'), content)
+  const web = idOfName<'machine'>('web')
+  const lone = idOfName<'machine'>('lone.img')
+  assert.deepEqual(await host.list(), [lone, web])
+  assert.equal(await host.power(web), 'stopped')
+  const exports = await host.openExports(web, 'k', never())
+  assert.equal(exports.disks.length, 2)
+  for (const disk of exports.disks) {
+    assert.equal(disk.sizeBytes, MEBIBYTE)
+    assert.ok((await place.readExport(disk, 0, MEBIBYTE)).equals(content))
+  }
+  assert.equal((await host.openExports(web, 'k', never())).moment, 'same')
+  await host.closeExports(web, 'k')
+  await host.ensureGone(web, never())
+  assert.deepEqual(await readdir(folder), ['note.txt'])
+  await host.ensureGone(lone, never())
+  assert.deepEqual(await host.list(), [])
+})
+
+test('a disk file that refers to another file is refused', async (t) => {
+  const place = await RealPlace.make()
+  t.after(() => place.close())
+  const host = await open(place)
+  const raw = join(place.directory, 'secret')
+  await writeFile(raw, Buffer.alloc(MEBIBYTE))
+  const at = (name: string) => join(place.machines, name)
+  await qemuImg('create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', raw, at('backed.qcow2'))
+  await qemuImg('create', '-q', '-f', 'qcow2', '-o', `data_file=${raw}`, at('split.qcow2'), '1M')
+  await writeFile(at('lie.qcow2'), Buffer.alloc(4096))
+  for (const name of ['backed.qcow2', 'split.qcow2', 'lie.qcow2']) {
+    const id = idOfName<'machine'>(name)
+    await assert.rejects(host.openExports(id, 'k', never()), isFaultOf('invalid'))
+    await host.ensureGone(id, never())
+  }
+  assert.deepEqual(await place.leftovers(idOfName<'machine'>('backed.qcow2')), [])
+})
+
+test('a run directory too long for sockets is refused at once', async (t) => {
+  const place = await RealPlace.make()
+  t.after(() => place.close())
+  const runDirectory = join(place.directory, 'x'.repeat(80))
+  await assert.rejects(createFilesHost({ directory: place.machines, runDirectory }), isFaultOf('invalid'))
+})

@@ -1,0 +1,171 @@
+import assert from 'node:assert/strict'
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Fault } from '../../image/fault.ts'
+import type { MachineId } from '../../image/ids.ts'
+import type { DiskExports, Host, MachinePower, MachineSpec } from '../contract.ts'
+import { ExportRecords, isExportKey } from '../tools/exports.ts'
+import { MachineFolders, machineAbsent } from '../tools/folders.ts'
+import { readOnlyTree } from '../tools/graph.ts'
+import { KeyedLock } from '../tools/keyed-lock.ts'
+import { SOCKET_NAME_LONGEST, socketPath } from '../tools/sockets.ts'
+import { type StillDisk, StillExports } from '../tools/still-exports.ts'
+import { findOperatorMachines, type OperatorMachine, readOperatorDisk } from './operator-disks.ts'
+
+export interface FilesHostOptions {
+  /** The operator's disk files, and the machines we make. */
+  readonly directory: string
+  /** Sockets; its path is at most 70 bytes long. */
+  readonly runDirectory: string
+}
+
+/** Where records about the operator's machines go: their own files and folders are never touched. */
+const RECORDS = '.records'
+
+/** Machines that are disk files and never run, for hosts without a hypervisor. Reading them needs `qemu-nbd`. */
+export async function createFilesHost(options: FilesHostOptions): Promise<Host> {
+  socketPath(options.runDirectory, SOCKET_NAME_LONGEST)
+  await mkdir(options.runDirectory, { recursive: true, mode: 0o700 })
+  return new FilesHost(options, await MachineFolders.open(options.directory))
+}
+
+/** What a machine is made of, whoever put it there. */
+interface Held {
+  readonly folder: string
+  disks(): Promise<StillDisk[]>
+  remove(): Promise<void>
+}
+
+class FilesHost implements Host {
+  readonly traits = { name: 'files', starts: false, hasConsole: false } as const
+  readonly #folders: MachineFolders
+  readonly #exports: StillExports
+  readonly #lock = new KeyedLock()
+
+  constructor(options: FilesHostOptions, folders: MachineFolders) {
+    this.#folders = folders
+    this.#exports = new StillExports(options.runDirectory)
+  }
+
+  ensureMachine(spec: MachineSpec, signal: AbortSignal): Promise<void> {
+    return this.#lock.run(spec.id, async () => {
+      if ((await this.#find(spec.id)) === undefined) await this.#folders.ensure(spec, signal)
+    })
+  }
+
+  async ensureStarted(id: MachineId): Promise<void> {
+    await this.#get(id)
+    throw new Fault('invalid', 'This host only keeps disk files; its machines are never started.', {
+      subject: 'machine',
+      reason: 'never-starts',
+    })
+  }
+
+  async ensureStopped(id: MachineId): Promise<void> {
+    await this.#get(id)
+  }
+
+  ensureGone(id: MachineId, signal: AbortSignal): Promise<void> {
+    return this.#lock.run(id, async () => {
+      signal.throwIfAborted()
+      const held = await this.#find(id)
+      if (held === undefined) return await this.#folders.remove(id)
+      const records = new ExportRecords(held.folder)
+      for (const record of await records.list()) await this.#exports.close(record.key, records)
+      await held.remove()
+    })
+  }
+
+  async power(id: MachineId): Promise<MachinePower> {
+    return (await this.#find(id)) === undefined ? 'absent' : 'stopped'
+  }
+
+  async list(): Promise<MachineId[]> {
+    const theirs = await findOperatorMachines(this.#folders.directory)
+    return [...(await this.#folders.list()), ...theirs.map((machine) => machine.id)]
+  }
+
+  openExports(id: MachineId, key: string, signal: AbortSignal): Promise<DiskExports> {
+    assert(isExportKey(key), 'an export key is letters and digits')
+    return this.#lock.run(id, async () => {
+      signal.throwIfAborted()
+      const held = await this.#get(id)
+      const records = new ExportRecords(held.folder)
+      await records.refuseOthers(id, key)
+      return await this.#exports.open(id, key, await held.disks(), records, signal)
+    })
+  }
+
+  closeExports(id: MachineId, key: string): Promise<void> {
+    assert(isExportKey(key), 'an export key is letters and digits')
+    return this.#lock.run(id, async () => {
+      const held = await this.#find(id)
+      if (held !== undefined) await this.#exports.close(key, new ExportRecords(held.folder))
+    })
+  }
+
+  async readConsole(id: MachineId): Promise<Buffer> {
+    await this.#get(id)
+    throw noConsole()
+  }
+
+  async writeConsole(id: MachineId): Promise<void> {
+    await this.#get(id)
+    throw noConsole()
+  }
+
+  async close(): Promise<void> {
+    await this.#lock.idle()
+  }
+
+  async #get(id: MachineId): Promise<Held> {
+    const held = await this.#find(id)
+    if (held === undefined) throw machineAbsent(id)
+    return held
+  }
+
+  async #find(id: MachineId): Promise<Held | undefined> {
+    const spec = await this.#folders.find(id)
+    if (spec !== undefined) return this.#made(spec)
+    const theirs = await findOperatorMachines(this.#folders.directory)
+    const machine = theirs.find((one) => one.id === id)
+    return machine && this.#given(machine)
+  }
+
+  #made(spec: MachineSpec): Held {
+    return {
+      folder: this.#folders.path(spec.id),
+      disks: async () =>
+        spec.disks.map((disk) => ({
+          id: disk.id,
+          sizeBytes: disk.sizeBytes,
+          tree: readOnlyTree(disk, this.#folders.overlayPath(spec.id, disk)),
+        })),
+      remove: () => this.#folders.remove(spec.id),
+    }
+  }
+
+  #given(machine: OperatorMachine): Held {
+    const { directory } = this.#folders
+    const folder = join(directory, RECORDS, machine.id)
+    return {
+      folder,
+      disks: () => Promise.all(machine.paths.map((path) => readOperatorDisk(directory, path))),
+      remove: async () => {
+        for (const path of machine.paths) await rm(path, { force: true })
+        await removeIfEmpty(directory, machine)
+        await rm(folder, { recursive: true, force: true })
+      },
+    }
+  }
+}
+
+/** The operator's folder goes with its last disk, but not with anything else that lies in it. */
+async function removeIfEmpty(directory: string, machine: OperatorMachine): Promise<void> {
+  const parent = join(machine.paths[0] ?? directory, '..')
+  if (parent !== directory && (await readdir(parent)).length === 0) await rm(parent, { recursive: true })
+}
+
+function noConsole(): Fault {
+  return new Fault('invalid', 'A machine of disk files has no console.', { subject: 'machine' })
+}

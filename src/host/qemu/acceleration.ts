@@ -1,0 +1,121 @@
+import { constants } from 'node:fs'
+import { access, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { release, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Fault, isFault } from '../../image/fault.ts'
+import { findText, writeDurably } from '../tools/durable.ts'
+import { runTool } from '../tools/run.ts'
+import type { Acceleration } from './command-line.ts'
+import { TRIAL_MARKER, trialDisk } from './trial-guest.ts'
+
+export const QEMU = 'qemu-system-x86_64'
+export const QEMU_PACKAGE = 'qemu-system-x86'
+/** A working KVM needs a tenth of a second. One that faults has been seen to need three to fail. */
+const TRIAL_TIMEOUT_MS = 8_000
+
+/** What the answer depends on: when any of it changes, KVM is tried again. */
+interface Circumstances {
+  readonly qemuVersion: string
+  readonly kernelRelease: string
+  readonly kvmOpens: boolean
+}
+
+export interface AccelerationAnswer extends Circumstances {
+  readonly acceleration: Acceleration
+  readonly why: string
+}
+
+/** Throws Fault 'unavailable' if QEMU is not installed. */
+export async function getQemuVersion(): Promise<string> {
+  const text = await runTool(QEMU, ['--version'], {
+    doing: 'Asking QEMU for its version',
+    package: QEMU_PACKAGE,
+    timeoutMs: 10_000,
+  })
+  return text.split('\n')[0] ?? ''
+}
+
+/**
+ * 'kvm' where a guest really runs under it, else 'tcg'. `/dev/kvm` alone proves nothing: some hosts offer one under
+ * which guests fault. The answer is remembered in `recordPath` with what it depends on.
+ */
+export async function chooseAcceleration(
+  recordPath: string,
+  qemuVersion: string,
+): Promise<AccelerationAnswer> {
+  const now: Circumstances = { qemuVersion, kernelRelease: release(), kvmOpens: await kvmOpens() }
+  const remembered = parseAnswer(await findText(recordPath))
+  if (remembered !== undefined && isSame(remembered, now)) return remembered
+  const problem = now.kvmOpens
+    ? await tryGuest('kvm')
+    : '/dev/kvm is not there or may not be opened by this user'
+  const answer: AccelerationAnswer = {
+    ...now,
+    acceleration: problem === undefined ? 'kvm' : 'tcg',
+    why: problem ?? 'a trial guest ran under KVM',
+  }
+  await writeDurably(recordPath, `${JSON.stringify(answer, null, 1)}\n`)
+  return answer
+}
+
+/** Throws Fault 'invalid' when the settings demand KVM and there is none to open. */
+export async function demandKvm(): Promise<void> {
+  if (await kvmOpens()) return
+  throw new Fault('invalid', "KVM is demanded, but /dev/kvm cannot be opened. Choose 'auto' or 'tcg'.", {
+    subject: 'host',
+  })
+}
+
+/** Boots the trial guest; undefined if it did its work, else what went wrong. */
+export async function tryGuest(acceleration: Acceleration): Promise<string | undefined> {
+  const folder = await mkdtemp(join(tmpdir(), 'calotype-trial-'))
+  try {
+    const path = join(folder, 'disk')
+    await writeFile(path, trialDisk())
+    const disk = { driver: 'raw', 'node-name': 'd', 'read-only': true }
+    const file = { driver: 'file', filename: path, 'read-only': true }
+    const guest = ['-m', '16M', '-cpu', acceleration === 'kvm' ? 'host' : 'max', '-no-reboot']
+    const shape = ['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'none', '-serial', 'stdio']
+    const devices = ['-device', 'virtio-blk-pci,drive=d', '-device', 'isa-debug-exit,iobase=0xf4']
+    const blocks = ['-blockdev', JSON.stringify({ ...disk, file })]
+    const args = ['-machine', `pc,accel=${acceleration}`, ...guest, ...shape, ...blocks, ...devices]
+    const output = await runTool(QEMU, args, {
+      doing: 'Trying a guest',
+      package: QEMU_PACKAGE,
+      timeoutMs: TRIAL_TIMEOUT_MS,
+      // The guest ends QEMU by writing 0 to `isa-debug-exit`, which always makes an odd code of it.
+      goodExitCodes: [0, 1],
+    })
+    return output.includes(TRIAL_MARKER) ? undefined : `a trial guest faulted under ${acceleration}`
+  } catch (error) {
+    if (isFault(error)) return error.message
+    throw error
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function kvmOpens(): Promise<boolean> {
+  return access('/dev/kvm', constants.R_OK | constants.W_OK).then(
+    () => true,
+    () => false,
+  )
+}
+
+function parseAnswer(text: string | undefined): AccelerationAnswer | undefined {
+  try {
+    return text === undefined ? undefined : (JSON.parse(text) as AccelerationAnswer)
+  } catch {
+    // A damaged record is as good as none: the trial is made again.
+    return undefined
+  }
+}
+
+function isSame(answer: AccelerationAnswer, now: Circumstances): boolean {
+  return (
+    answer.qemuVersion === now.qemuVersion &&
+    answer.kernelRelease === now.kernelRelease &&
+    answer.kvmOpens === now.kvmOpens &&
+    (answer.acceleration === 'kvm' || answer.acceleration === 'tcg')
+  )
+}

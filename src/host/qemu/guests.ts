@@ -1,0 +1,132 @@
+import { rm } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isFault } from '../../image/fault.ts'
+import type { MachineId } from '../../image/ids.ts'
+import type { MachineSpec } from '../contract.ts'
+import { startDaemon } from '../tools/daemon.ts'
+import type { MachineFolders } from '../tools/folders.ts'
+import { endProcess, findProcess } from '../tools/processes.ts'
+import { QEMU, QEMU_PACKAGE } from './acceleration.ts'
+import { type Acceleration, guestArguments } from './command-line.ts'
+import { ensureVariables, getUefiFirmware } from './firmware.ts'
+import { type GuestPaths, guestPaths } from './paths.ts'
+import { Qmp } from './qmp.ts'
+
+/** Opening the bases waits up to 30 s for each one's server by itself. */
+const START_TIMEOUT_MS = 60_000
+const GREETING_TIMEOUT_MS = 500
+/** A guest that was still booting at the first press has not heard it. */
+const PRESS_EVERY_MS = 3_000
+const POLL_MS = 50
+const RESUME_TRIES = 25
+const RESUME_POLL_MS = 200
+
+export interface GuestsOptions {
+  readonly folders: MachineFolders
+  readonly runDirectory: string
+  readonly uefiFolders: readonly string[]
+  acceleration(): Promise<Acceleration>
+}
+
+/** The QEMU processes. All there is to know of one is in its pid file and its monitor, so any process of ours can. */
+export class Guests {
+  readonly #options: GuestsOptions
+
+  constructor(options: GuestsOptions) {
+    this.#options = options
+  }
+
+  paths(id: MachineId): GuestPaths {
+    return guestPaths(this.#options.folders, this.#options.runDirectory, id)
+  }
+
+  async isRunning(id: MachineId): Promise<boolean> {
+    return (await findProcess(this.paths(id).pid)) !== undefined
+  }
+
+  async start(spec: MachineSpec, signal: AbortSignal): Promise<void> {
+    const { folders, uefiFolders } = this.#options
+    const paths = this.paths(spec.id)
+    const uefi = spec.firmware === 'uefi' ? await getUefiFirmware(uefiFolders) : undefined
+    if (uefi !== undefined) await ensureVariables(uefi, paths.firmwareVariables)
+    const acceleration = await this.#options.acceleration()
+    const overlayPath = (disk: MachineSpec['disks'][number]) => folders.overlayPath(spec.id, disk)
+    await startDaemon(QEMU, guestArguments({ spec, paths, acceleration, uefi, overlayPath }), {
+      doing: 'Starting the machine',
+      package: QEMU_PACKAGE,
+      errorPath: paths.error,
+      timeoutMs: START_TIMEOUT_MS,
+      signal,
+      isReady: () => isAnswering(paths.monitor),
+    })
+  }
+
+  /**
+   * Lets a guest go on that a crash of ours or a disk error left standing. Answers whether it ran already: one that
+   * stood may stand again at once, because QEMU lets the first read after a lost base fail while it reconnects.
+   */
+  async resume(id: MachineId): Promise<'ran' | 'stood'> {
+    return await this.talk(id, async (qmp) => {
+      const { status } = (await qmp.execute('query-status')) as { status: string }
+      if (status !== 'paused' && status !== 'io-error') return 'ran'
+      await qmp.execute('cont')
+      return 'stood'
+    })
+  }
+
+  /** As `resume`, until the guest really runs; false if it stands still even so, as with a full or lost disk. */
+  async resumeSurely(id: MachineId, signal: AbortSignal): Promise<boolean> {
+    for (let tries = 0; tries < RESUME_TRIES; tries++) {
+      if ((await this.resume(id)) === 'ran') return true
+      await sleep(RESUME_POLL_MS, undefined, { signal })
+    }
+    return false
+  }
+
+  /** Presses the power button until the guest is off; false if it is still on after `graceMs`. */
+  async pressPower(id: MachineId, graceMs: number, signal: AbortSignal): Promise<boolean> {
+    const end = performance.now() + graceMs
+    let nextPress = 0
+    while (await this.isRunning(id)) {
+      if (performance.now() >= end) return false
+      if (performance.now() >= nextPress) {
+        nextPress = performance.now() + PRESS_EVERY_MS
+        // A monitor that is silent belongs to a guest that is ending, or to one that will be killed.
+        await this.talk(id, (qmp) => qmp.execute('system_powerdown')).catch(passFaults)
+      }
+      await sleep(POLL_MS, undefined, { signal })
+    }
+    return true
+  }
+
+  /** Pulls the plug, and removes what only a running guest needs. */
+  async kill(id: MachineId): Promise<void> {
+    const paths = this.paths(id)
+    await endProcess(paths.pid, 0)
+    for (const path of [paths.pid, paths.monitor, paths.console, paths.agent]) await rm(path, { force: true })
+  }
+
+  async talk<T>(id: MachineId, work: (qmp: Qmp) => Promise<T>): Promise<T> {
+    const qmp = await Qmp.open(this.paths(id).monitor)
+    try {
+      return await work(qmp)
+    } finally {
+      qmp.close()
+    }
+  }
+}
+
+async function isAnswering(monitorPath: string): Promise<boolean> {
+  try {
+    const qmp = await Qmp.open(monitorPath, GREETING_TIMEOUT_MS)
+    qmp.close()
+    return true
+  } catch (error) {
+    passFaults(error)
+    return false
+  }
+}
+
+function passFaults(error: unknown): void {
+  if (!isFault(error)) throw error
+}

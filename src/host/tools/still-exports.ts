@@ -1,0 +1,105 @@
+import { rm } from 'node:fs/promises'
+import type { DiskId, MachineId } from '../../image/ids.ts'
+import type { DiskExports } from '../contract.ts'
+import { startDaemon } from './daemon.ts'
+import { type ExportedDisk, type ExportRecords, exportsOf } from './exports.ts'
+import type { BlockNode } from './graph.ts'
+import { endProcess, findProcess } from './processes.ts'
+import { shortName, socketPath } from './sockets.ts'
+
+export interface StillDisk {
+  readonly id: DiskId
+  readonly sizeBytes: number
+  readonly tree: BlockNode
+}
+
+/** Connections that one export takes at once; a capture reads each disk over several. */
+const CLIENT_COUNT_MAX = 16
+/** Opening waits for the base's server up to 30 s by itself. */
+const START_TIMEOUT_MS = 45_000
+
+/** Read-only exports of the disks of a machine that stands still: one `qemu-nbd` process per disk. */
+export class StillExports {
+  readonly #runDirectory: string
+
+  constructor(runDirectory: string) {
+    this.#runDirectory = runDirectory
+  }
+
+  /** The caller has made sure that no guest runs; the record keeps one from starting until `close`. */
+  async open(
+    id: MachineId,
+    key: string,
+    disks: readonly StillDisk[],
+    records: ExportRecords,
+    signal: AbortSignal,
+  ): Promise<DiskExports> {
+    const found = await records.find(key)
+    if (found?.how === 'still' && found.state === 'open' && (await this.#allLive(found.disks)))
+      return exportsOf(found, 'same')
+    if (found !== undefined) await this.close(key, records)
+    const exported = disks.map((disk, index): ExportedDisk => {
+      const path = socketPath(this.#runDirectory, `${id}-${shortName(key)}.n${index}`)
+      return {
+        id: disk.id,
+        sizeBytes: disk.sizeBytes,
+        socketPath: path,
+        exportName: disk.id,
+        mapName: disk.id,
+      }
+    })
+    const record = { key, how: 'still', disks: exported, consistency: 'crash', pausedMs: 0 } as const
+    await records.write({ ...record, state: 'opening' })
+    try {
+      for (const [index, disk] of exported.entries()) await start(disk, disks[index]?.tree, signal)
+      await records.write({ ...record, state: 'open' })
+    } catch (error) {
+      // Should this fail too, the record stays, and the next call by this key takes the rest away.
+      await this.close(key, records).catch(() => {})
+      throw error
+    }
+    return exportsOf({ ...record, state: 'open' }, 'new')
+  }
+
+  async close(key: string, records: ExportRecords): Promise<void> {
+    const record = await records.find(key)
+    if (record === undefined) return
+    for (const disk of record.disks) {
+      await endProcess(pidPath(disk), 2_000)
+      await rm(disk.socketPath, { force: true })
+      await rm(pidPath(disk), { force: true })
+      await rm(errorPath(disk), { force: true })
+    }
+    await records.remove(key)
+  }
+
+  async #allLive(disks: readonly ExportedDisk[]): Promise<boolean> {
+    for (const disk of disks) if ((await findProcess(pidPath(disk))) === undefined) return false
+    return true
+  }
+}
+
+/** Beside its socket in the run folder, which is empty after a reboot, as the process table is. */
+function pidPath(disk: ExportedDisk): string {
+  return `${disk.socketPath}.pid`
+}
+
+function errorPath(disk: ExportedDisk): string {
+  return `${disk.socketPath}.err`
+}
+
+async function start(disk: ExportedDisk, tree: BlockNode | undefined, signal: AbortSignal): Promise<void> {
+  await rm(disk.socketPath, { force: true })
+  await rm(pidPath(disk), { force: true })
+  const serve = [`--pid-file=${pidPath(disk)}`, '-k', disk.socketPath, '-x', disk.exportName]
+  // -t: lives on when the last reader goes, so that an interrupted capture finds the same moment again.
+  const limits = ['-r', '-t', '-e', String(CLIENT_COUNT_MAX)]
+  await startDaemon('qemu-nbd', [...serve, ...limits, `json:${JSON.stringify(tree)}`], {
+    doing: 'Opening a disk for reading',
+    package: 'qemu-utils',
+    errorPath: errorPath(disk),
+    timeoutMs: START_TIMEOUT_MS,
+    signal,
+    isReady: async () => (await findProcess(pidPath(disk))) !== undefined,
+  })
+}

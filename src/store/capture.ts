@@ -1,0 +1,170 @@
+import assert from 'node:assert/strict'
+import { Fault } from '../image/fault.ts'
+import type { Digest, DomainId } from '../image/ids.ts'
+import { plainBytesOf } from './chunk.ts'
+import { ID_BYTES, isZeroId } from './hashes.ts'
+import { encodeImage, type ImageContent, type ImageDisk } from './image.ts'
+import { inOrder } from './in-order.ts'
+import { cutPages, type DiskMap, PAGE_IDS, readPage } from './map.ts'
+import { imageName, pageName } from './names.ts'
+import type { RegionStore } from './region.ts'
+import { chunkIdAt } from './source.ts'
+
+/** A run of chunks of one disk. */
+export interface ChunkRun {
+  readonly firstIndex: number
+  readonly count: number
+}
+
+/** What one thread takes at a time: neighbouring runs, in disk order. */
+export interface Stripe {
+  readonly runs: readonly ChunkRun[]
+  readonly dataBytes: number
+}
+
+/**
+ * Cuts the parts of a disk that may hold data into stripes of about `stripeBytes`, for threads to take one after the
+ * other. A chunk that an extent only touches is taken whole, and once.
+ */
+export function cutStripes(
+  extents: Iterable<{ readonly offset: number; readonly lengthBytes: number }>,
+  sizeBytes: number,
+  chunkBytes: number,
+  stripeBytes = 16 * 1024 * 1024,
+): Stripe[] {
+  const stripes: Stripe[] = []
+  const countMax = Math.max(1, Math.floor(stripeBytes / chunkBytes))
+  let runs: { firstIndex: number; count: number }[] = []
+  let count = 0
+  let next = 0
+  const seal = () => {
+    const dataBytes = runs.reduce(
+      (sum, run) =>
+        sum +
+        (run.count - 1) * chunkBytes +
+        plainBytesOf(sizeBytes, chunkBytes, run.firstIndex + run.count - 1),
+      0,
+    )
+    if (count > 0) stripes.push({ runs, dataBytes })
+    runs = []
+    count = 0
+  }
+  for (const { offset, lengthBytes } of extents) {
+    assert(offset >= 0 && offset + lengthBytes <= sizeBytes)
+    if (lengthBytes === 0) continue
+    const end = Math.ceil((offset + lengthBytes) / chunkBytes)
+    assert(end >= next, 'extents rise')
+    for (let first = Math.max(next, Math.floor(offset / chunkBytes)); first < end; ) {
+      const taken = Math.min(end - first, countMax - count)
+      const last = runs.at(-1)
+      if (last !== undefined && last.firstIndex + last.count === first) last.count += taken
+      else runs.push({ firstIndex: first, count: taken })
+      count += taken
+      first += taken
+      if (count === countMax) seal()
+    }
+    next = end
+  }
+  seal()
+  return stripes
+}
+
+/** Fills `ids` with the chunk ids of `map`: the start of a capture that reads changed extents only. */
+export async function loadDiskIds(
+  region: RegionStore,
+  map: DiskMap,
+  ids: Uint8Array,
+  signal?: AbortSignal,
+): Promise<void> {
+  assert.equal(ids.length, map.pages.length * PAGE_IDS * ID_BYTES)
+  let at = 0
+  const read = (id: DiskMap['pages'][number]) => readPage(region.objects, id, signal)
+  for await (const [, page] of inOrder(map.pages, region.objects.traits.callsMax, read)) {
+    ids.set(page, at)
+    at += page.length
+  }
+}
+
+/**
+ * Makes the map of a disk durable, for the session. Every chunk it names must be there for the session or for
+ * everybody (I1): a map that names a missing one is Fault 'corrupt', and nothing of the page is written.
+ */
+export async function writeMap(
+  region: RegionStore,
+  sessionId: string,
+  disk: { readonly sizeBytes: number; readonly chunkBytes: number; readonly ids: Uint8Array },
+  signal?: AbortSignal,
+): Promise<DiskMap> {
+  const write = async ({ id, bytes }: { id: DiskMap['pages'][number]; bytes: Buffer | undefined }) => {
+    if (bytes === undefined || region.journal.isVisible(pageName(id), sessionId)) return
+    await region.putObject(sessionId, pageName(id), bytes, signal)
+  }
+  const checked = async function* () {
+    let first = 0
+    for (const page of cutPages(disk.ids)) {
+      // A page takes milliseconds to look up; others on this thread get their turn between two.
+      await new Promise(setImmediate)
+      if (page.bytes !== undefined) assertChunks(region, sessionId, page.bytes, first * disk.chunkBytes)
+      first += PAGE_IDS
+      yield page
+    }
+  }
+  const pages: DiskMap['pages'][number][] = []
+  for await (const [{ id }] of inOrder(checked(), region.objects.traits.callsMax, write)) pages.push(id)
+  return { sizeBytes: disk.sizeBytes, chunkBytes: disk.chunkBytes, pages }
+}
+
+function assertChunks(region: RegionStore, sessionId: string, page: Buffer, offset: number): void {
+  for (let i = 0; i < PAGE_IDS; i++) {
+    if (isZeroId(page, i * ID_BYTES)) continue
+    const id = page.subarray(i * ID_BYTES, (i + 1) * ID_BYTES)
+    if (region.places.has(id, sessionId) !== 'absent') continue
+    throw new Fault(
+      'corrupt',
+      `Chunk ${chunkIdAt(page, i)} of the map, in the page at ${offset}, is missing.`,
+      {
+        subject: 'store',
+      },
+    )
+  }
+}
+
+/** An image about to be written: maps instead of page lists are not needed, the ids of each disk are. */
+export interface NewImage extends Omit<ImageContent, 'version' | 'domain' | 'disks'> {
+  readonly domain: DomainId
+  readonly disks: readonly (Omit<ImageDisk, 'pages'> & { readonly ids: Uint8Array })[]
+}
+
+/** Makes maps and image object durable, in this order, all still the session's own. */
+export async function writeImage(
+  region: RegionStore,
+  sessionId: string,
+  image: NewImage,
+  signal?: AbortSignal,
+): Promise<{ readonly digest: Digest; readonly content: ImageContent }> {
+  const disks: ImageDisk[] = []
+  for (const { index, bus, ...disk } of image.disks) {
+    disks.push({ index, bus, ...(await writeMap(region, sessionId, disk, signal)) })
+  }
+  const { domain, firmware, os, parent, consistency } = image
+  const content: ImageContent = { version: 1, domain, disks, firmware, os, parent, consistency }
+  const { digest, bytes } = encodeImage(content)
+  await region.putObject(sessionId, imageName(digest), bytes, signal)
+  return { digest, content }
+}
+
+/**
+ * The end of a capture, after every writer has finished: packs are durable, then the maps, then the image object,
+ * then one transaction shows all of it to everybody and ends the session.
+ */
+export async function commitImage(
+  region: RegionStore,
+  sessionId: string,
+  image: NewImage,
+  signal?: AbortSignal,
+): Promise<{ readonly digest: Digest; readonly content: ImageContent }> {
+  const written = await writeImage(region, sessionId, image, signal)
+  signal?.throwIfAborted()
+  region.commitSession(sessionId)
+  return written
+}

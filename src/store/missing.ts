@@ -1,0 +1,125 @@
+import { Fault } from '../image/fault.ts'
+import type { PageId } from '../image/ids.ts'
+import { CHUNK_BYTES_MAX } from './chunk.ts'
+import { ClaimTable, newClaims } from './claims.ts'
+import { ID_BYTES, isZeroId } from './hashes.ts'
+import type { ImageContent } from './image.ts'
+import { inOrder } from './in-order.ts'
+import { PAGE_IDS, readPage, ZERO_PAGE } from './map.ts'
+import { pageName } from './names.ts'
+import type { RegionStore } from './region.ts'
+import { type ChunkTable, chunkIdAt, type ReadOnlyRegion } from './source.ts'
+
+/** Pages looked at together: up to 16 384 chunks, so that memory does not grow with the image. */
+const BATCH_PAGES = 8
+
+/** A part of an image, compared with what the target holds. */
+export interface Batch {
+  /** Ids of the chunks that the target lacks, once each, and where the source has them. */
+  readonly missingIds: Buffer
+  readonly missing: ChunkTable
+  /** Stored bytes of chunks that the target has for everybody. */
+  readonly reusedBytes: number
+  /** Stored bytes of chunks that the session has written before. */
+  readonly resumedBytes: number
+}
+
+/** The pages of an image that a target lacks, fetched at most once and kept until the copy has written them. */
+export class ImagePages {
+  readonly #fetched = new Map<PageId, Buffer>()
+  movedBytes = 0
+  readonly #source: ReadOnlyRegion
+  readonly #target: RegionStore
+  readonly #sessionId: string
+
+  constructor(source: ReadOnlyRegion, target: RegionStore, sessionId: string) {
+    this.#source = source
+    this.#target = target
+    this.#sessionId = sessionId
+  }
+
+  async get(id: PageId, signal?: AbortSignal): Promise<Buffer> {
+    const fetched = this.#fetched.get(id)
+    if (fetched !== undefined) return fetched
+    if (this.#target.journal.isVisible(pageName(id), this.#sessionId)) {
+      return readPage(this.#target.objects, id, signal)
+    }
+    const page = await readPage(this.#source.objects, id, signal)
+    this.#fetched.set(id, page)
+    this.movedBytes += page.length
+    return page
+  }
+
+  /** What was fetched and has to become durable in the target. */
+  fetched(): Iterable<[PageId, Buffer]> {
+    return this.#fetched
+  }
+}
+
+/**
+ * Compares an image with what the target holds, batch by batch, in disk order. Throws Fault 'corrupt' if the source
+ * does not have a chunk that its image names.
+ */
+export async function* compareImage(
+  image: ImageContent,
+  pages: ImagePages,
+  source: ReadOnlyRegion,
+  target: RegionStore,
+  sessionId: string,
+  signal?: AbortSignal,
+): AsyncGenerator<Batch> {
+  const wanted = [...new Set(image.disks.flatMap((disk) => disk.pages))].filter((id) => id !== ZERO_PAGE)
+  const seen = new ClaimTable(newClaims(wanted.length * PAGE_IDS))
+  const fetched = inOrder(wanted, source.objects.traits.callsMax, (id) => pages.get(id, signal))
+  let batch: Buffer[] = []
+  for await (const [, page] of fetched) {
+    batch.push(page)
+    if (batch.length < BATCH_PAGES) continue
+    yield await compareBatch(batch, seen, source, target, sessionId, signal)
+    batch = []
+  }
+  if (batch.length > 0) yield await compareBatch(batch, seen, source, target, sessionId, signal)
+}
+
+async function compareBatch(
+  pages: readonly Buffer[],
+  seen: ClaimTable,
+  source: ReadOnlyRegion,
+  target: RegionStore,
+  sessionId: string,
+  signal: AbortSignal | undefined,
+): Promise<Batch> {
+  const missingIds: Buffer[] = []
+  let reusedBytes = 0
+  let resumedBytes = 0
+  for (const page of pages) {
+    for (let at = 0; at < page.length; at += ID_BYTES) {
+      if (isZeroId(page, at)) continue
+      const id = page.subarray(at, at + ID_BYTES)
+      if (!seen.claim(id)) continue
+      const place = target.places.find(id, sessionId)[0]
+      if (place === undefined) missingIds.push(id)
+      else if (place.isCommitted) reusedBytes += place.storedBytes
+      else resumedBytes += place.storedBytes
+    }
+    // A page takes milliseconds to look up; others on this thread get their turn between two.
+    await new Promise(setImmediate)
+    signal?.throwIfAborted()
+  }
+  const ids = Buffer.concat(missingIds)
+  const missing = await source.locate(ids, signal)
+  checkTable(missing, ids)
+  return { missingIds: ids, missing, reusedBytes, resumedBytes }
+}
+
+/** The source may be another process or an older version: its answer is distrusted before it sizes our reads. */
+function checkTable(table: ChunkTable, ids: Buffer): void {
+  for (let i = 0; i < ids.length / ID_BYTES; i++) {
+    const isKnown = table.packs[table.packIndex[i] ?? -1] !== undefined
+    const storedBytes = table.storedBytes[i] ?? 0
+    if (isKnown && storedBytes > 0 && storedBytes <= CHUNK_BYTES_MAX + 1024) continue
+    throw new Fault('corrupt', `The source region has no chunk ${chunkIdAt(ids, i)} that its image names.`, {
+      subject: 'store',
+    })
+  }
+}

@@ -1,0 +1,24 @@
+import { Fault } from '../image/fault.ts'
+import type { Digest, DomainId, PackId, PageId } from '../image/ids.ts'
+import { type ObjectName, parseObjectName } from '../objects/names.ts'
+
+/** The domain that every project may look up: base images live here. */
+export const PUBLIC_DOMAIN = 'public' as DomainId
+
+/** 'public', or a project id. Throws Fault 'invalid'. Source: docs/format.md, "Domain". */
+export function parseDomainId(text: string): DomainId {
+  if (!/^(public|org-[0-9a-z]{1,32})$/.test(text)) {
+    throw new Fault('invalid', `'${text.slice(0, 80)}' is no dedup domain.`, { subject: 'store' })
+  }
+  return text as DomainId
+}
+
+export const packName = (id: PackId): ObjectName => parseObjectName(`packs/${id.slice(0, 2)}/${id}`)
+export const pageName = (id: PageId): ObjectName => parseObjectName(`pages/${id.slice(0, 2)}/${id}`)
+export const imageName = (id: Digest): ObjectName => parseObjectName(`images/${id}`)
+export const keyName = (id: DomainId): ObjectName => parseObjectName(`keys/${id}`)
+
+/** The hash an object is named by: the last part of a pack's, page's or image's name. */
+export function hashOfName(name: ObjectName): string {
+  return name.slice(name.lastIndexOf('/') + 1)
+}

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict'
+import type { DomainId } from '../image/ids.ts'
+import { PackBuffer } from './pack.ts'
+import type { RegionStore } from './region.ts'
+
+export interface PackWriterOptions {
+  readonly region: RegionStore
+  readonly sessionId: string
+  readonly domain: DomainId
+  readonly chunkBytes: number
+  readonly signal?: AbortSignal
+}
+
+/**
+ * Turns a stream of chunks into durable packs of one session. Two buffers: while one is being made durable the other
+ * fills, so memory is two packs and the disk's latency is hidden.
+ */
+export class PackWriter {
+  readonly #options: PackWriterOptions
+  #filling: PackBuffer
+  #spare: PackBuffer | undefined
+  #sealing: Promise<void> | undefined
+  #failure: { readonly error: unknown } | undefined
+  /** Bytes of packs that are durable, footers included. */
+  durableBytes = 0
+  /** Set by the owner before `add`: how far it is. Comes back as `durableMark` when that chunk is durable. */
+  mark = 0
+  durableMark = 0
+
+  constructor(options: PackWriterOptions) {
+    this.#options = options
+    this.#filling = this.#newBuffer()
+  }
+
+  /** True while some chunk given to `add` is not durable. */
+  get isPending(): boolean {
+    return this.#sealing !== undefined || this.#filling.entries.length > 0
+  }
+
+  /**
+   * Adds a chunk whose stored form `write` puts into the pack at the offset given, answering its length. A promise
+   * means that the disk cannot keep up: await it before the next call. Throws what an earlier pack failed with.
+   */
+  add(
+    id: Buffer,
+    plainBytes: number,
+    write: (target: Buffer, offset: number) => number,
+  ): Promise<void> | undefined {
+    this.#throwIfFailed()
+    assert(!this.#filling.isFull, 'await the promise of add before the next call')
+    this.#filling.add(id, plainBytes, write)
+    if (!this.#filling.isFull) return undefined
+    if (this.#sealing === undefined) {
+      this.#seal()
+      return undefined
+    }
+    return this.#sealNext()
+  }
+
+  /** Makes everything durable that was added. */
+  async finish(): Promise<void> {
+    await this.#sealing
+    this.#throwIfFailed()
+    if (this.#filling.entries.length > 0) this.#seal()
+    await this.#sealing
+    this.#throwIfFailed()
+  }
+
+  /** Waits for what is under way and drops the rest: after it nothing is written any more. Never throws. */
+  async abandon(): Promise<void> {
+    this.#failure ??= { error: new Error('the writer was abandoned') }
+    await this.#sealing
+  }
+
+  async #sealNext(): Promise<void> {
+    await this.#sealing
+    this.#throwIfFailed()
+    this.#seal()
+  }
+
+  #seal(): void {
+    const full = this.#filling
+    this.#filling = this.#spare ?? this.#newBuffer()
+    this.#spare = undefined
+    this.#sealing = this.#store(full, this.mark)
+  }
+
+  /** Never rejects: the failure is thrown by the next call. */
+  async #store(full: PackBuffer, mark: number): Promise<void> {
+    const { region, sessionId, signal } = this.#options
+    try {
+      const bytes = full.seal()
+      await region.putPack(sessionId, full.domain, bytes, full.entries, signal)
+      this.durableBytes += bytes.length
+      this.durableMark = mark
+      full.reset()
+      this.#spare = full
+    } catch (error) {
+      this.#failure ??= { error }
+    } finally {
+      this.#sealing = undefined
+    }
+  }
+
+  #throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure.error
+  }
+
+  #newBuffer(): PackBuffer {
+    const { region, domain, chunkBytes } = this.#options
+    return new PackBuffer(domain, region.packBytes, chunkBytes)
+  }
+}

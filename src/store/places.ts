@@ -1,0 +1,77 @@
+import type { StatementSync } from 'node:sqlite'
+import type { DomainId, PackId } from '../image/ids.ts'
+import type { ObjectName } from '../objects/names.ts'
+import { guard, type IndexDatabase } from './database.ts'
+import { hashOfName } from './names.ts'
+import type { PackEntry } from './pack.ts'
+
+/** Where a chunk is found. `crc32` is of the stored bytes. */
+export interface ChunkPlace {
+  readonly pack: PackId
+  readonly domain: DomainId
+  readonly offset: number
+  readonly storedBytes: number
+  readonly plainBytes: number
+  readonly crc32: number
+  /** False for a chunk that a session wrote and that only this session sees. */
+  readonly isCommitted: boolean
+}
+
+/** The chunk rows of the index, as one thread sees them. */
+export class Places {
+  readonly #find: StatementSync
+  readonly #has: StatementSync
+  readonly #insert: StatementSync
+  readonly #delete: StatementSync
+
+  constructor(database: IndexDatabase) {
+    this.#find = database.prepare(
+      `SELECT o.name, o.domain, c.offset, c.storedBytes, c.plainBytes, c.crc32, o.state
+       FROM chunk c JOIN object o ON o.number = c.object
+       WHERE c.id = ?1 AND (o.state = 1 OR EXISTS (
+         SELECT 1 FROM sessionObject s WHERE s.session = ?2 AND s.object = o.number))
+       ORDER BY o.state DESC, o.number`,
+    )
+    this.#has = database.prepare(
+      `SELECT max(o.state = 1) AS isCommitted FROM chunk c JOIN object o ON o.number = c.object
+       WHERE c.id = ?1 AND (o.state = 1 OR EXISTS (
+         SELECT 1 FROM sessionObject s WHERE s.session = ?2 AND s.object = o.number))`,
+    )
+    this.#insert = database.prepare('INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?)')
+    this.#delete = database.prepare('DELETE FROM chunk WHERE id = ? AND object = ?')
+  }
+
+  /** Every place of the chunk that everybody sees, and those that `sessionId` wrote; committed ones first. */
+  find(id: Uint8Array, sessionId = ''): ChunkPlace[] {
+    return guard(() =>
+      this.#find.all(id, sessionId).map((row) => ({
+        pack: hashOfName(row.name as ObjectName) as PackId,
+        domain: row.domain as DomainId,
+        offset: row.offset as number,
+        storedBytes: row.storedBytes as number,
+        plainBytes: row.plainBytes as number,
+        crc32: row.crc32 as number,
+        isCommitted: row.state === 1,
+      })),
+    )
+  }
+
+  /** As `find` without the places: what a writer needs to know. */
+  has(id: Uint8Array, sessionId = ''): 'committed' | 'own' | 'absent' {
+    const isCommitted = guard(() => this.#has.get(id, sessionId)?.isCommitted)
+    if (isCommitted === 1) return 'committed'
+    return isCommitted === 0 ? 'own' : 'absent'
+  }
+
+  /** Inside a transaction. Rows that are there already stay. */
+  insert(packNumber: number, entries: readonly PackEntry[]): void {
+    for (const { id, offset, storedBytes, plainBytes, crc32 } of entries) {
+      this.#insert.run(id, packNumber, offset, storedBytes, plainBytes, crc32)
+    }
+  }
+
+  /** Inside a transaction. */
+  delete(packNumber: number, entries: readonly PackEntry[]): void {
+    for (const { id } of entries) this.#delete.run(id, packNumber)
+  }
+}

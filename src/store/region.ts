@@ -1,0 +1,244 @@
+import assert from 'node:assert/strict'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Fault, isFault } from '../image/fault.ts'
+import type { Digest, DomainId, PackId } from '../image/ids.ts'
+import type { ObjectStore } from '../objects/contract.ts'
+import type { ObjectName } from '../objects/names.ts'
+import { ChunkCache } from './cache.ts'
+import { IndexDatabase } from './database.ts'
+import { ensureDomainKey, findDomainKey, getDomainKey } from './domain.ts'
+import { IdHasher, sha256 } from './hashes.ts'
+import { type ImageContent, readImage } from './image.ts'
+import { Journal, type SessionRow } from './journal.ts'
+import { hashOfName, imageName, packName } from './names.ts'
+import { PACK_BYTES_DEFAULT, type PackEntry, readPackContent } from './pack.ts'
+import { Places } from './places.ts'
+import { type RebuildReport, rebuildIndex } from './rebuild.ts'
+import { type ChunkTable, type ReadOnlyRegion, tableOf } from './source.ts'
+
+export interface RegionStoreOptions {
+  readonly objects: ObjectStore
+  /** A file of this node's own; ':memory:' for a store of one thread. Made from the packs where it is missing. */
+  readonly indexPath: string
+  /** A pack is sealed when it has reached this many bytes. */
+  readonly packBytes?: number
+  /** Bytes of decoded chunks that all readers of this store share. */
+  readonly cacheBytes?: number
+  /**
+   * The key that ids of a domain are to have, equal in all regions that exchange images. Without it the first
+   * region to use a domain makes a random key, and other regions learn it by pulling.
+   */
+  readonly idKeyOf?: (domain: DomainId) => Buffer
+}
+
+/**
+ * Opens the store of one region. Each thread opens its own over the same objects and the same index file. The first
+ * one finds an index that is missing or half built and rebuilds it before it answers.
+ */
+export async function openRegionStore(options: RegionStoreOptions): Promise<RegionStore> {
+  const store = new RegionStore(options)
+  try {
+    if (store.database.getMeta('complete') === undefined) await store.rebuildIndex()
+    return store
+  } catch (error) {
+    store.close()
+    throw error
+  }
+}
+
+/** One region's bytes: what is committed, and the sessions that write. Not shared between threads. */
+export class RegionStore implements ReadOnlyRegion {
+  readonly objects: ObjectStore
+  readonly packBytes: number
+  readonly cache: ChunkCache
+  readonly database: IndexDatabase
+  readonly places: Places
+  readonly journal: Journal
+  readonly #idKeyOf: ((domain: DomainId) => Buffer) | undefined
+  readonly #hashers = new Map<DomainId, IdHasher>()
+
+  constructor(options: RegionStoreOptions) {
+    this.objects = options.objects
+    this.packBytes = options.packBytes ?? PACK_BYTES_DEFAULT
+    this.cache = new ChunkCache(options.cacheBytes ?? 64 * 1024 * 1024)
+    this.#idKeyOf = options.idKeyOf
+    this.database = new IndexDatabase(options.indexPath)
+    this.places = new Places(this.database)
+    this.journal = new Journal(this.database)
+  }
+
+  /** The domain's hasher for a writer; the domain is made if need be. Faults as `ensureDomainKey`. */
+  async ensureHasher(domain: DomainId, signal?: AbortSignal): Promise<IdHasher> {
+    const known = this.#hashers.get(domain)
+    if (known !== undefined) return known
+    const key = await ensureDomainKey(this.objects, domain, this.#idKeyOf?.(domain), signal)
+    return this.#remember(domain, key.idKey)
+  }
+
+  /** The domain's hasher for a reader, undefined where nothing of the domain was ever stored. */
+  async findHasher(domain: DomainId, signal?: AbortSignal): Promise<IdHasher | undefined> {
+    const known = this.#hashers.get(domain)
+    if (known !== undefined) return known
+    const key = await findDomainKey(this.objects, domain, signal)
+    return key === undefined ? undefined : this.#remember(domain, key.idKey)
+  }
+
+  /** Takes over the domain's key from another region. Throws Fault 'conflict' if this one has another. */
+  async adoptDomain(
+    domain: DomainId,
+    source: Pick<ObjectStore, 'size' | 'get'>,
+    signal?: AbortSignal,
+  ): Promise<IdHasher> {
+    const key = await getDomainKey(source, domain, signal)
+    await ensureDomainKey(this.objects, domain, key.idKey, signal)
+    return this.#remember(domain, key.idKey)
+  }
+
+  #remember(domain: DomainId, idKey: Buffer): IdHasher {
+    const hasher = new IdHasher(idKey)
+    this.#hashers.set(domain, hasher)
+    return hasher
+  }
+
+  /** Source: ReadOnlyRegion. */
+  locate(ids: Uint8Array): Promise<ChunkTable> {
+    return tableOf(ids, (id) => this.places.find(id)[0])
+  }
+
+  /** The committed image. Throws Fault 'absent' also for an image that a session has written and not committed. */
+  async getImage(digest: Digest, signal?: AbortSignal): Promise<ImageContent> {
+    if (!this.hasImage(digest)) {
+      throw new Fault('absent', `This region holds no image with digest ${digest}.`, { subject: 'image' })
+    }
+    return readImage(this.objects, digest, signal)
+  }
+
+  hasImage(digest: Digest): boolean {
+    return this.journal.isCommitted(imageName(digest))
+  }
+
+  listImages(): Digest[] {
+    return this.journal.listCommitted('images/').map(({ name }) => hashOfName(name) as Digest)
+  }
+
+  /**
+   * Makes the writer session `id`, or finds it again after a crash with everything it had made durable. To be
+   * called by whoever leads the work, before its threads write.
+   */
+  async openSession(id: string, domain: DomainId, signal?: AbortSignal): Promise<void> {
+    assert(id !== '')
+    this.journal.open(id, domain)
+    for (const { number, name } of this.journal.listIntents(id)) {
+      const sizeBytes = await this.objects.size(name, signal)
+      if (sizeBytes === undefined) {
+        this.journal.forget(id, number)
+        continue
+      }
+      const entries = name.startsWith('packs/') ? await this.#entriesOf(name, signal) : []
+      this.journal.settle(id, { number, isNew: false }, 'stored', sizeBytes, entries)
+    }
+  }
+
+  /**
+   * Shows everything the session wrote to everybody, in one transaction that survives a power cut, and ends the
+   * session. What was written must be whole (`writeImage`). Throws Fault 'conflict' if the session is not open.
+   */
+  commitSession(id: string): void {
+    this.journal.commit(id)
+  }
+
+  /** Sessions that have neither committed nor been undone, for whoever starts after a crash. */
+  listSessions(): SessionRow[] {
+    return this.journal.list()
+  }
+
+  /**
+   * Makes an object durable on behalf of a session, which alone can see it until the commit. May be repeated.
+   * Faults: 'conflict' if the session is not open; those of `ObjectStore.put`.
+   */
+  async putObject(
+    sessionId: string,
+    name: ObjectName,
+    bytes: Uint8Array,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    await this.#put(sessionId, name, bytes, null, [], signal)
+  }
+
+  /** As `putObject`, for a sealed pack. `bytes` may be reused when it resolves. */
+  async putPack(
+    sessionId: string,
+    domain: DomainId,
+    bytes: Uint8Array,
+    entries: readonly PackEntry[],
+    signal?: AbortSignal,
+  ): Promise<PackId> {
+    const id = sha256(bytes) as PackId
+    await this.#put(sessionId, packName(id), bytes, domain, entries, signal)
+    return id
+  }
+
+  async #put(
+    sessionId: string,
+    name: ObjectName,
+    bytes: Uint8Array,
+    domain: DomainId | null,
+    entries: readonly PackEntry[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    let object = this.journal.intend(sessionId, name, domain)
+    for (let attempt = 0; object === undefined; attempt++) {
+      if (attempt === 1000) {
+        throw new Fault('unavailable', `Object ${name} is being removed and does not go.`, {
+          subject: 'store',
+        })
+      }
+      await delay(20, undefined, signal === undefined ? {} : { signal })
+      object = this.journal.intend(sessionId, name, domain)
+    }
+    const answer = await this.objects.put(name, bytes, signal)
+    this.journal.settle(sessionId, object, answer, bytes.length, entries)
+  }
+
+  /**
+   * Removes every object that the session wrote, except those that somebody committed or another session holds.
+   * The session's threads must have ended. May run again after a crash; an unknown session is no fault.
+   */
+  async abortSession(id: string, signal?: AbortSignal): Promise<void> {
+    for (const { number, name } of this.journal.beginAbort(id)) {
+      signal?.throwIfAborted()
+      if (name.startsWith('packs/')) {
+        const isThere = (await this.objects.size(name)) !== undefined
+        // An absent pack was either never put or is gone since an earlier run, after its rows were.
+        if (isThere) this.journal.forgetChunks(number, await this.#entriesOf(name).catch(unreadable))
+      }
+      await this.objects.remove(name)
+      this.journal.removed(id, number)
+    }
+    this.journal.endAbort(id)
+  }
+
+  async #entriesOf(name: ObjectName, signal?: AbortSignal): Promise<readonly PackEntry[]> {
+    return (await readPackContent(this.objects, hashOfName(name) as PackId, signal)).entries
+  }
+
+  /**
+   * Makes the index anew from the objects alone; nothing else may use the store meanwhile. Sessions that the old
+   * index knows keep what is theirs. Damaged packs are left out and named.
+   */
+  rebuildIndex(
+    options: { signal?: AbortSignal; onProgress?: (packCount: number) => void } = {},
+  ): Promise<RebuildReport> {
+    return rebuildIndex(this.database, this.objects, options)
+  }
+
+  close(): void {
+    this.cache.clear()
+    this.database.close()
+  }
+}
+
+function unreadable(error: unknown): 'unreadable' {
+  if (isFault(error, 'corrupt')) return 'unreadable'
+  throw error
+}

@@ -1,0 +1,69 @@
+import type { ChunkId, Digest, DomainId, PackId } from '../image/ids.ts'
+import type { ObjectStore } from '../objects/contract.ts'
+import { ID_BYTES } from './hashes.ts'
+import type { ImageContent } from './image.ts'
+import type { ChunkPlace } from './places.ts'
+
+export interface PackRef {
+  readonly id: PackId
+  readonly domain: DomainId
+}
+
+/** Places of many chunks, by position; plain arrays, so that a table can cross a thread or a network. */
+export interface ChunkTable {
+  readonly packs: readonly PackRef[]
+  /** Position in `packs`, or -1 for a chunk that the region does not have. */
+  readonly packIndex: Int32Array
+  readonly offset: Uint32Array
+  readonly storedBytes: Uint32Array
+  readonly plainBytes: Uint32Array
+  readonly crc32: Uint32Array
+}
+
+/** What a copy needs of the region it reads from: committed objects, and where chunks are. */
+export interface ReadOnlyRegion {
+  /** A committed image. Throws Fault 'absent' (subject 'image'). */
+  getImage(digest: Digest, signal?: AbortSignal): Promise<ImageContent>
+  readonly objects: Pick<ObjectStore, 'get' | 'size' | 'traits'>
+  /** Places of `ids.length / 32` chunks, in the order given. */
+  locate(ids: Uint8Array, signal?: AbortSignal): Promise<ChunkTable>
+}
+
+/** The table that a lookup answers for each id in turn; others on this thread get their turn between a thousand. */
+export async function tableOf(
+  ids: Uint8Array,
+  find: (id: Uint8Array) => ChunkPlace | undefined,
+): Promise<ChunkTable> {
+  const count = ids.length / ID_BYTES
+  const packs: PackRef[] = []
+  const positions = new Map<PackId, number>()
+  const table = {
+    packs,
+    packIndex: new Int32Array(count).fill(-1),
+    offset: new Uint32Array(count),
+    storedBytes: new Uint32Array(count),
+    plainBytes: new Uint32Array(count),
+    crc32: new Uint32Array(count),
+  }
+  for (let i = 0; i < count; i++) {
+    if (i % 1024 === 1023) await new Promise(setImmediate)
+    const place = find(ids.subarray(i * ID_BYTES, (i + 1) * ID_BYTES))
+    if (place === undefined) continue
+    let position = positions.get(place.pack)
+    if (position === undefined) {
+      position = packs.push({ id: place.pack, domain: place.domain }) - 1
+      positions.set(place.pack, position)
+    }
+    table.packIndex[i] = position
+    table.offset[i] = place.offset
+    table.storedBytes[i] = place.storedBytes
+    table.plainBytes[i] = place.plainBytes
+    table.crc32[i] = place.crc32
+  }
+  return table
+}
+
+/** The id at `index` of a run of ids, as text. */
+export function chunkIdAt(ids: Uint8Array, index: number): ChunkId {
+  return Buffer.from(ids.buffer, ids.byteOffset + index * ID_BYTES, ID_BYTES).toString('hex') as ChunkId
+}

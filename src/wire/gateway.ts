@@ -1,0 +1,196 @@
+import { randomUUID } from 'node:crypto'
+import type { Socket } from 'node:net'
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { Fault } from '../image/fault.ts'
+import { indexAnswer, jsonAnswer, plainRefusal, rawHttp } from './gateway-answer.ts'
+import { readUpload } from './gateway-body.ts'
+import type { Door, DoorName, GatewayRecord, WireAnswer, WireRequest } from './gateway-contract.ts'
+import { pathOf, type Recognised, recognise } from './gateway-recognise.ts'
+
+export interface GatewayOptions {
+  readonly doors: Readonly<Partial<Record<DoorName, Door>>>
+  /** Called once for every request that was parsed, after its answer was handed to the socket. */
+  readonly log: (record: GatewayRecord) => void
+  readonly bodyLimitBytes?: number
+  /** How long `close` waits for running answers before it cuts their connections. */
+  readonly closeGraceMs?: number
+}
+
+export interface Gateway {
+  /** Listens and answers the URL that reaches it. Port 0 takes a free one. Throws Fault 'unavailable'. */
+  listen(host: string, port: number): Promise<{ readonly url: string; readonly port: number }>
+  /** Takes no new connection, lets running requests answer, then ends. May be called twice. */
+  close(): Promise<void>
+}
+
+const BODY_LIMIT_BYTES = 1024 ** 2
+const DRAIN_BYTES = 16 * 1024 ** 2
+const CLOSE_GRACE_MS = 10_000
+// A request must arrive whole within a minute and its headers within 15 s; an idle connection is kept for 65 s,
+// longer than the 60 s that common proxies keep theirs, so that they never reuse one we have just closed.
+const HEADERS_TIMEOUT_MS = 15_000
+const REQUEST_TIMEOUT_MS = 60_000
+const KEEP_ALIVE_TIMEOUT_MS = 65_000
+
+const TOO_LARGE_STATUS = 413
+
+const malformed = () =>
+  new Fault('invalid', 'The request is not well-formed HTTP. Check its URL and headers.', {
+    reason: 'malformed',
+  })
+
+/** One port for all doors. It reads requests whole, finds the door, and answers as JSON whatever happens. */
+export function createGateway(options: GatewayOptions): Gateway {
+  const limitBytes = options.bodyLimitBytes ?? BODY_LIMIT_BYTES
+  const closing = new AbortController()
+
+  /** The door's own words for what it never gets to see. */
+  function refuse(door: Door | undefined, fault: Fault, request: WireRequest, status: number): WireAnswer {
+    return door?.refuse?.(fault, request) ?? plainRefusal(fault, request.requestId, status)
+  }
+
+  async function answer(
+    to: Recognised,
+    request: WireRequest,
+    tooLarge: boolean,
+    note: (error: unknown) => void,
+  ): Promise<WireAnswer> {
+    const door = to === 'native' || to === 'wuying' || to === 'uhost' ? options.doors[to] : undefined
+    if (tooLarge) {
+      const message = `The body is over ${limitBytes} bytes. Send less in one request.`
+      return refuse(door, new Fault('invalid', message, { reason: 'too-large' }), request, TOO_LARGE_STATUS)
+    }
+    if (door === undefined) {
+      const reads = request.method === 'GET' || request.method === 'HEAD'
+      if (to === 'health') return jsonAnswer(reads ? 200 : 405, { status: 'ok' })
+      if (to === 'index') return indexAnswer(reads ? 200 : 400)
+      const message = `Nothing is at '${pathOf(request.url).slice(0, 80)}'. Ask '/' what is here.`
+      return plainRefusal(new Fault('absent', message), request.requestId, 404)
+    }
+    try {
+      return await door.handle(request)
+    } catch (error) {
+      note(error)
+      const message = 'The server failed at this request. Its log says why, under the request id.'
+      return refuse(door, new Fault('unavailable', message, { reason: 'internal' }), request, 500)
+    }
+  }
+
+  async function serve(incoming: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const startedAtMs = performance.now()
+    const raw = incoming.raw
+    const left = new AbortController()
+    const requestId = randomUUID().toUpperCase()
+    reply.raw.once('close', () => left.abort())
+    const upload = await readUpload(raw, limitBytes, DRAIN_BYTES)
+    const request: WireRequest = {
+      method: raw.method ?? 'GET',
+      url: raw.url ?? '/',
+      headers: raw.headers,
+      body: upload.body,
+      sourceIp: raw.socket.remoteAddress?.replace(/^::ffff:/, '') ?? '',
+      secureTransport: 'encrypted' in raw.socket && raw.socket.encrypted === true,
+      requestId,
+      signal: AbortSignal.any([left.signal, closing.signal]),
+    }
+    const to = recognise(request)
+    const record = {
+      requestId,
+      door: to === 'native' || to === 'wuying' || to === 'uhost' ? to : ('none' as const),
+      method: request.method,
+      path: pathOf(request.url),
+      sourceIp: request.sourceIp,
+      bodyBytes: upload.body.length,
+    }
+    const log = (status: number, answerBytes: number, error?: unknown) =>
+      options.log({
+        ...record,
+        status,
+        answerBytes,
+        durationMs: performance.now() - startedAtMs,
+        ...(error === undefined ? {} : { error }),
+      })
+    if (upload.end === 'aborted') {
+      reply.hijack()
+      raw.socket.destroy()
+      return log(499, 0)
+    }
+    let bug: unknown
+    const answered = await answer(to, request, upload.end === 'too-large', (error) => {
+      bug = error
+    })
+    const body = Buffer.isBuffer(answered.body) ? answered.body : Buffer.from(answered.body)
+    const status = left.signal.aborted ? 499 : answered.status
+    reply.code(answered.status)
+    reply.headers({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', ...answered.headers })
+    if (closing.signal.aborted || upload.end === 'too-large') reply.header('connection', 'close')
+    reply.send(body)
+    log(status, body.length, bug)
+  }
+
+  const server: FastifyInstance = fastify({
+    logger: false,
+    http: { headersTimeout: HEADERS_TIMEOUT_MS, connectionsCheckingInterval: 5_000 },
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    forceCloseConnections: 'idle',
+    // A request that was under way when we were told to close is still answered by its door.
+    return503OnClosing: false,
+    exposeHeadRoutes: false,
+    routerOptions: { maxParamLength: 4096 },
+    // A path that Fastify cannot decode is refused by the door it is for, like any other bad path.
+    frameworkErrors: (_error, incoming, reply) => void serve(incoming, reply as FastifyReply),
+    clientErrorHandler: (error, socket) => refuseSocket(error as NodeJS.ErrnoException, socket),
+  })
+  // The whole request is served in this hook, before Fastify would parse a body or judge a content type: what a
+  // body means, and how to complain about it, is each door's own business. No parser ever runs.
+  server.all('/*', { onRequest: serve }, () => undefined)
+  server.setNotFoundHandler((incoming, reply) => serve(incoming, reply))
+
+  return {
+    async listen(host, port) {
+      try {
+        await server.listen({ host, port })
+      } catch (cause) {
+        const code = (cause as NodeJS.ErrnoException).code ?? 'unknown'
+        const message = `Cannot listen on ${host}:${port} (${code}). Choose another address with --listen.`
+        throw new Fault('unavailable', message, { cause })
+      }
+      const address = server.server.address()
+      if (address === null || typeof address === 'string') throw new Error('A TCP server has an address.')
+      const name = address.family === 'IPv6' ? `[${address.address}]` : address.address
+      return { url: `http://${name}:${address.port}`, port: address.port }
+    },
+    async close() {
+      closing.abort()
+      const cut = setTimeout(
+        () => server.server.closeAllConnections(),
+        options.closeGraceMs ?? CLOSE_GRACE_MS,
+      )
+      try {
+        await server.close()
+      } finally {
+        clearTimeout(cut)
+      }
+    },
+  }
+}
+
+/** Answers on a socket whose bytes were no HTTP request, were too many headers, or came too slowly. */
+function refuseSocket(error: NodeJS.ErrnoException, socket: Socket): void {
+  // Nobody is there to read, or an answer is already on its way and a second would corrupt it. Node's own handler
+  // looks at the same field; there is no public name for it.
+  const current = (socket as Socket & { _httpMessage?: { headersSent: boolean } })._httpMessage
+  if (error.code === 'ECONNRESET' || !socket.writable || current?.headersSent) {
+    socket.destroy()
+    return
+  }
+  const [status, phrase, message] =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? [431, 'Request Header Fields Too Large', 'The headers are over 16 KiB. Send fewer.']
+      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? [408, 'Request Timeout', 'The request did not arrive in time. Send it again.']
+        : [400, 'Bad Request', malformed().message]
+  const fault = new Fault('invalid', message, { reason: 'malformed' })
+  socket.end(rawHttp(plainRefusal(fault, randomUUID().toUpperCase(), status), phrase))
+}

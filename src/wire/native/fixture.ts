@@ -1,0 +1,418 @@
+import { randomUUID } from 'node:crypto'
+import type { App, Caller, Keyring } from '../../app/contract.ts'
+import { Fault } from '../../image/fault.ts'
+import {
+  type Digest,
+  type ImageId,
+  type MachineId,
+  newId,
+  type ProjectId,
+  type RegionId,
+  type TaskId,
+} from '../../image/ids.ts'
+import type { Image } from '../../image/image.ts'
+import type { Machine } from '../../image/machine.ts'
+import type { Region } from '../../image/region.ts'
+import type { Task, TaskKind } from '../../image/task.ts'
+import { signAcs3 } from '../acs3.ts'
+import type { WireRequest } from '../gateway-contract.ts'
+
+// An App and Keyring in memory for the tests of the native door and of the command line: every call is recorded,
+// a task goes a quarter of its way each time somebody waits for it.
+
+export const KEY = { accessKeyId: 'AKEXAMPLE', accessKeySecret: 'a-secret-for-tests' }
+export const NOW_MS = Date.parse('2026-08-01T12:00:00Z')
+const PROJECT = 'org-main' as ProjectId
+const REGIONS: readonly Region[] = [
+  { id: 'cn-hangzhou' as RegionId, localName: '杭州', englishName: 'Hangzhou', zones: ['cn-hangzhou-h'] },
+  { id: 'hk' as RegionId, localName: '香港', englishName: 'Hong Kong', zones: ['hk-01', 'hk-02'] },
+]
+const TASK_BYTES = 4096
+
+export interface FakeApp {
+  readonly app: App
+  readonly keyring: Keyring
+  /** Name and input of every call, in order. */
+  readonly calls: { readonly name: string; readonly input: unknown; readonly caller: Caller }[]
+  readonly images: Map<ImageId, Image>
+  readonly machines: Map<MachineId, Machine>
+  readonly tasks: Map<TaskId, Task>
+  /** What the console of every machine says; writing to it echoes here. */
+  console: Buffer
+  /** The next call of this name throws this. */
+  failNext(name: string, error: unknown): void
+  /** When set, a task ends as failed with this reason instead of being done. */
+  taskFailure: string | undefined
+  /** While true, nothing changes and every wait lasts. */
+  frozen: boolean
+}
+
+export function fakeImage(changes: Partial<Image> = {}): Image {
+  return {
+    id: newId('image'),
+    projectId: PROJECT,
+    regionId: 'cn-hangzhou' as RegionId,
+    kind: 'custom',
+    origin: 'capture',
+    name: 'golden',
+    description: '',
+    tag: '',
+    osType: 'Linux',
+    osName: 'Debian 12',
+    state: { at: 'available', digest: 'ab'.repeat(32) as Digest },
+    progressPermille: 1000,
+    disks: [{ index: 0, sizeBytes: 4 * 1024 ** 3 }],
+    dataBytes: 300 * 1024 ** 2,
+    storedBytes: 120 * 1024 ** 2,
+    movedBytes: 300 * 1024 ** 2,
+    sourceMachineId: undefined,
+    sourceImageId: undefined,
+    createdAtMs: NOW_MS,
+    updatedAtMs: NOW_MS,
+    ...changes,
+  }
+}
+
+export function fakeMachine(changes: Partial<Machine> = {}): Machine {
+  return {
+    id: newId('machine'),
+    projectId: PROJECT,
+    regionId: 'cn-hangzhou' as RegionId,
+    zone: 'cn-hangzhou-h',
+    name: 'desk',
+    tag: '',
+    labels: [],
+    state: 'running',
+    reason: '',
+    cpuCount: 1,
+    memoryBytes: 512 * 1024 ** 2,
+    typeName: '',
+    imageId: newId('image'),
+    imageName: 'golden',
+    osType: 'Linux',
+    osName: 'Debian 12',
+    disks: [],
+    details: {},
+    createdAtMs: NOW_MS,
+    ...changes,
+  }
+}
+
+export function createFakeApp(): FakeApp {
+  const failures = new Map<string, unknown>()
+  const nonces = new Set<string>()
+  const images = new Map<ImageId, Image>()
+  const machines = new Map<MachineId, Machine>()
+  const tasks = new Map<TaskId, Task>()
+  const calls: FakeApp['calls'] = []
+
+  async function called(name: string, caller: Caller, input: unknown): Promise<void> {
+    calls.push({ name, caller, input })
+    if (!failures.has(name)) return
+    const error = failures.get(name)
+    failures.delete(name)
+    throw error
+  }
+  const absent = (subject: 'image' | 'machine' | 'task') =>
+    new Fault('absent', `There is no such ${subject}. List them.`, { subject })
+  const getMachine = (id: MachineId) => {
+    const machine = machines.get(id)
+    if (machine === undefined) throw absent('machine')
+    return machine
+  }
+  const setMachine = (id: MachineId, state: Machine['state']) =>
+    machines.set(id, { ...getMachine(id), state })
+
+  function begin(kind: TaskKind, parts: Partial<Task> = {}): TaskId {
+    const id = newId('task')
+    tasks.set(id, {
+      id,
+      parentId: undefined,
+      kind,
+      projectId: PROJECT,
+      regionId: 'cn-hangzhou' as RegionId,
+      state: { at: 'queued' },
+      imageId: undefined,
+      machineId: undefined,
+      doneBytes: 0,
+      totalBytes: TASK_BYTES,
+      movedBytes: 0,
+      attemptCount: 1,
+      output: {},
+      createdAtMs: NOW_MS,
+      startedAtMs: NOW_MS,
+      endedAtMs: undefined,
+      ...parts,
+    })
+    return id
+  }
+
+  function end(task: Task): Task {
+    const { taskFailure } = fake
+    const state =
+      taskFailure === undefined
+        ? ({ at: 'done' } as const)
+        : ({ at: 'failed', kind: 'full', reason: taskFailure } as const)
+    const image = task.imageId === undefined ? undefined : images.get(task.imageId)
+    if (image !== undefined) {
+      const made = { at: 'available', digest: 'cd'.repeat(32) as Digest } as const
+      const lost = { at: 'failed', reason: taskFailure ?? '' } as const
+      images.set(image.id, {
+        ...image,
+        progressPermille: 1000,
+        state: taskFailure === undefined ? made : lost,
+      })
+    }
+    if (task.machineId !== undefined) setMachine(task.machineId, 'running')
+    return { ...task, state, endedAtMs: NOW_MS + 1000 }
+  }
+
+  function advance(id: TaskId): Task {
+    const task = tasks.get(id)
+    if (task === undefined) throw absent('task')
+    if (task.endedAtMs !== undefined || fake.frozen) return task
+    const doneBytes = Math.min(task.totalBytes, task.doneBytes + TASK_BYTES / 4)
+    const moved: Task = { ...task, doneBytes, state: { at: 'running', step: 'read' } }
+    const next = doneBytes === task.totalBytes ? end(moved) : moved
+    tasks.set(id, next)
+    return next
+  }
+
+  const page = <Item>(items: readonly Item[], { offset, limit }: { offset: number; limit: number }) => ({
+    total: items.length,
+    items: items.slice(offset, offset + limit),
+  })
+
+  const app: App = {
+    regions: {
+      async list(caller) {
+        await called('regions.list', caller, undefined)
+        return REGIONS
+      },
+      default: () => ({ regionId: 'cn-hangzhou' as RegionId, zone: 'cn-hangzhou-h' }),
+      get(id) {
+        const region = REGIONS.find((one) => one.id === id)
+        if (region === undefined)
+          throw new Fault('absent', `There is no region '${id}'. There are cn-hangzhou, hk.`, {
+            subject: 'region',
+          })
+        return region
+      },
+    },
+    projects: {
+      async list(caller) {
+        await called('projects.list', caller, undefined)
+        return [{ id: PROJECT, name: 'Default', isDefault: true, createdAtMs: NOW_MS, memberCount: 1 }]
+      },
+      async create(caller, name) {
+        await called('projects.create', caller, name)
+        return { projectId: 'org-second' as ProjectId }
+      },
+    },
+    users: {
+      async create(caller, name) {
+        await called('users.create', caller, name)
+        return { keyId: 'AKNEW', secret: 'shown once' }
+      },
+      putPolicy: (caller, name, document) => called('users.putPolicy', caller, { name, document }),
+      attach: (caller, user, policy, projectId) =>
+        called('users.attach', caller, { user, policy, projectId }),
+    },
+    images: {
+      async capture(caller, input) {
+        await called('images.capture', caller, input)
+        const { name, regionId } = input
+        const imageId = newId('image')
+        const taskId = begin('capture-image', { imageId })
+        const state = { at: 'creating', taskId } as const
+        images.set(
+          imageId,
+          fakeImage({ id: imageId, regionId, state, name: name ?? 'unnamed', progressPermille: 0 }),
+        )
+        return { imageId, taskId }
+      },
+      async copy(caller, input) {
+        await called('images.copy', caller, input)
+        const taskId = begin('copy-batch')
+        const copies = input.targetRegionIds.map((regionId) => {
+          const imageId = newId('image')
+          const copyId = begin('copy-image', { imageId, parentId: taskId, regionId })
+          const state = { at: 'creating', taskId: copyId } as const
+          images.set(imageId, fakeImage({ id: imageId, regionId, state, origin: 'copy' }))
+          return { regionId, imageId, taskId: copyId }
+        })
+        return { taskId, copies }
+      },
+      async import(caller, input) {
+        await called('images.import', caller, input)
+        const imageId = newId('image')
+        const taskId = begin('import-image', { imageId })
+        const state = { at: 'creating', taskId } as const
+        images.set(imageId, fakeImage({ id: imageId, regionId: input.regionId, state, name: input.name }))
+        return { imageId, taskId }
+      },
+      async list(caller, filter, paging) {
+        await called('images.list', caller, filter)
+        const found = [...images.values()].filter(
+          (one) =>
+            one.regionId === filter.regionId &&
+            (filter.ids?.includes(one.id) ?? true) &&
+            (filter.name === undefined || filter.name === one.name),
+        )
+        return page(found, paging)
+      },
+      async get(caller, where) {
+        await called('images.get', caller, where)
+        const image = images.get(where.imageId)
+        if (image === undefined || image.regionId !== where.regionId) throw absent('image')
+        return image
+      },
+      async copyProgress() {
+        throw new Fault('invalid', 'Not asked for by this door.')
+      },
+      async remove(caller, input) {
+        await called('images.remove', caller, input)
+        for (const id of input.imageIds) if (!images.delete(id)) throw absent('image')
+      },
+    },
+    machines: {
+      async create(caller, input) {
+        await called('machines.create', caller, input)
+        const made = Array.from({ length: input.count }, () => {
+          const { regionId, imageId, name } = input
+          const machine = fakeMachine({ regionId, imageId, name, state: 'creating' })
+          machines.set(machine.id, machine)
+          return {
+            machineId: machine.id,
+            taskId: begin('launch-machine', { machineId: machine.id, totalBytes: 0 }),
+          }
+        })
+        return { machineIds: made.map((one) => one.machineId), taskIds: made.map((one) => one.taskId) }
+      },
+      async list(caller, filter, paging) {
+        await called('machines.list', caller, filter)
+        const found = [...machines.values()].filter(
+          (one) => one.regionId === filter.regionId && (filter.ids?.includes(one.id) ?? true),
+        )
+        return page(found, paging)
+      },
+      async start(caller, input) {
+        await called('machines.start', caller, input)
+        for (const id of input.machineIds) setMachine(id, 'running')
+      },
+      async stop(caller, input) {
+        await called('machines.stop', caller, input)
+        for (const id of input.machineIds) setMachine(id, 'stopped')
+      },
+      async remove(caller, input) {
+        await called('machines.remove', caller, input)
+        for (const id of input.machineIds) if (!machines.delete(id)) throw absent('machine')
+      },
+      async readConsole(caller, where) {
+        await called('machines.readConsole', caller, where)
+        return fake.console.subarray(where.fromByte)
+      },
+      async writeConsole(caller, where) {
+        await called('machines.writeConsole', caller, where)
+        fake.console = Buffer.concat([fake.console, where.bytes])
+      },
+    },
+    tasks: {
+      async list(caller, filter, paging) {
+        await called('tasks.list', caller, filter)
+        return page([...tasks.values()], paging)
+      },
+      async get(caller, id) {
+        await called('tasks.get', caller, id)
+        const task = tasks.get(id)
+        if (task === undefined) throw absent('task')
+        return task
+      },
+      async wait(caller, id, waitMs) {
+        await called('tasks.wait', caller, { id, waitMs })
+        if (fake.frozen) await new Promise<void>(() => undefined)
+        return advance(id)
+      },
+      async cancel(caller, id) {
+        await called('tasks.cancel', caller, id)
+        const task = tasks.get(id)
+        if (task === undefined) throw absent('task')
+        tasks.set(id, { ...task, state: { at: 'cancelled' }, endedAtMs: NOW_MS })
+      },
+      async verify(caller, input) {
+        await called('tasks.verify', caller, input)
+        const taskIds = input.regionIds.map((regionId) => begin('verify-region', { regionId }))
+        return { taskIds }
+      },
+    },
+  }
+
+  const keyring: Keyring = {
+    async find(keyId) {
+      if (keyId === 'AKOFF') return { secret: KEY.accessKeySecret, isActive: false, userId: 'user-1' }
+      return keyId === KEY.accessKeyId
+        ? { secret: KEY.accessKeySecret, isActive: true, userId: 'user-1' }
+        : undefined
+    },
+    async useNonce(keyId, nonce) {
+      const isNew = !nonces.has(`${keyId}/${nonce}`)
+      nonces.add(`${keyId}/${nonce}`)
+      return isNew
+    },
+    caller: async (userId, door, request) => ({
+      accountId: 'account-1',
+      userId,
+      userName: 'root',
+      isRoot: true,
+      defaultProjectId: PROJECT,
+      door,
+      ...request,
+    }),
+  }
+
+  const fake: FakeApp = {
+    app,
+    keyring,
+    calls,
+    images,
+    machines,
+    tasks,
+    console: Buffer.from('login: '),
+    failNext: (name, error) => failures.set(name, error),
+    taskFailure: undefined,
+    frozen: false,
+  }
+  return fake
+}
+
+/** A signed request as the gateway would hand it to the native door. */
+export function signedRequest(
+  method: string,
+  url: string,
+  body?: unknown,
+  changes: { keyId?: string; secret?: string; nonce?: string; nowMs?: number } = {},
+): WireRequest {
+  const bytes =
+    body === undefined ? Buffer.alloc(0) : Buffer.from(Buffer.isBuffer(body) ? body : JSON.stringify(body))
+  const headers = signAcs3({
+    method,
+    url,
+    host: '127.0.0.1:8370',
+    body: bytes,
+    keyId: KEY.accessKeyId,
+    secret: KEY.accessKeySecret,
+    nonce: randomUUID(),
+    nowMs: NOW_MS,
+    ...changes,
+  })
+  return {
+    method,
+    url,
+    headers,
+    body: bytes,
+    sourceIp: '127.0.0.1',
+    secureTransport: false,
+    requestId: randomUUID().toUpperCase(),
+    signal: new AbortController().signal,
+  }
+}

@@ -1,0 +1,19 @@
+import type { Route } from '../route.ts'
+import { consoleRoutes } from './console.ts'
+import { imageRoutes } from './images.ts'
+import { machineRoutes } from './machines.ts'
+import { projectRoutes } from './projects.ts'
+import { regionRoutes } from './regions.ts'
+import { taskRoutes } from './tasks.ts'
+import { userRoutes } from './users.ts'
+
+/** Every route of the native door, in the order of docs/api.md. */
+export const routes: readonly Route[] = [
+  ...regionRoutes,
+  ...projectRoutes,
+  ...userRoutes,
+  ...imageRoutes,
+  ...machineRoutes,
+  ...consoleRoutes,
+  ...taskRoutes,
+]

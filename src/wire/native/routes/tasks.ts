@@ -1,0 +1,112 @@
+import { spellId, type TaskId } from '../../../image/ids.ts'
+import type { Task, TaskKind } from '../../../image/task.ts'
+import { flag, id, integer, list, oneOf, optional, text, withDefault } from '../fields.ts'
+import { type Route, type RouteContext, route } from '../route.ts'
+import { showTask } from '../show.ts'
+import { paging, place } from './common.ts'
+
+/** Shorter than the 60 s after which proxies give up on an answer. */
+const WAIT_MS_MAX = 50_000
+
+const kinds = [
+  'import-image',
+  'capture-image',
+  'copy-image',
+  'copy-batch',
+  'launch-machine',
+  'start-machine',
+  'stop-machine',
+  'delete-machine',
+  'verify-region',
+] as const satisfies readonly TaskKind[]
+
+/** Waits for a change, but no longer than the caller stays and the server stays open. */
+async function waitForChange(context: RouteContext, taskId: TaskId, waitMs: number): Promise<Task> {
+  const { app, caller, signal } = context
+  if (waitMs === 0 || signal.aborted) return app.tasks.get(caller, taskId)
+  let stop = () => {}
+  const cut = new Promise<undefined>((resolve) => {
+    stop = () => resolve(undefined)
+    signal.addEventListener('abort', stop, { once: true })
+  })
+  try {
+    const waited = app.tasks.wait(caller, taskId, waitMs)
+    // Once the wait was cut, nobody is left to hear how it failed.
+    waited.catch(() => undefined)
+    return (await Promise.race([waited, cut])) ?? (await app.tasks.get(caller, taskId))
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}
+
+export const taskRoutes: readonly Route[] = [
+  route({
+    method: 'GET',
+    path: '/v1/tasks',
+    useCase: 'tasks.list',
+    about: 'The tasks of the project, newest first; `live` keeps those that have not ended.',
+    status: 200,
+    fields: {
+      project: place.project,
+      kind: optional(oneOf(...kinds)),
+      parentId: optional(id('task')),
+      live: optional(flag),
+      ...paging,
+    },
+    async run({ app, caller }, parameters) {
+      const { kind, parentId, live } = parameters
+      const { total, items } = await app.tasks.list(
+        caller,
+        {
+          projectId: parameters.project,
+          ...(kind === undefined ? {} : { kind }),
+          ...(parentId === undefined ? {} : { parentId }),
+          ...(live === undefined ? {} : { live }),
+        },
+        { offset: parameters.offset, limit: parameters.limit },
+      )
+      return { total, tasks: items.map(showTask) }
+    },
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/tasks/:id',
+    useCase: 'tasks.list',
+    about: 'One task; with `waitMs`, once it has changed or ended, or that time is over.',
+    status: 200,
+    fields: { id: id('task'), waitMs: withDefault(integer(0, WAIT_MS_MAX), 0) },
+    async run(context, parameters) {
+      return showTask(await waitForChange(context, parameters.id, parameters.waitMs))
+    },
+  }),
+  route({
+    method: 'DELETE',
+    path: '/v1/tasks/:id',
+    useCase: 'tasks.cancel',
+    about: 'Asks a task to stop and to undo what it did.',
+    status: 202,
+    fields: { id: id('task') },
+    async run({ app, caller }, parameters) {
+      await app.tasks.cancel(caller, parameters.id)
+      return { id: spellId('task', parameters.id, 'native') }
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/verify',
+    useCase: 'tasks.verify',
+    about:
+      'Checks every pack, map and image of the named regions, or of all that the caller may list; one task for each.',
+    status: 202,
+    fields: {
+      regions: withDefault(list(text(64, { lengthMin: 1 }), 50), []),
+      deep: withDefault(flag, false),
+    },
+    async run({ app, caller, region }, parameters) {
+      const named = parameters.regions.map((one) => region(one))
+      const regionIds = named.length > 0 ? named : (await app.regions.list(caller)).map((one) => one.id)
+      const { taskIds } = await app.tasks.verify(caller, { regionIds, deep: parameters.deep })
+      return { taskIds: taskIds.map((taskId) => spellId('task', taskId, 'native')) }
+    },
+  }),
+]

@@ -1,0 +1,23 @@
+import type { Operation } from '../operation.ts'
+import { createDesktops } from './create-desktops.ts'
+import { createImage } from './create-image.ts'
+import { deleteDesktops } from './delete-desktops.ts'
+import { deleteImages } from './delete-images.ts'
+import { describeDesktops } from './describe-desktops.ts'
+import { describeImages } from './describe-images.ts'
+import { describeRegions } from './describe-regions.ts'
+import { startDesktops } from './start-desktops.ts'
+import { stopDesktops } from './stop-desktops.ts'
+
+/** Every operation of this door, in the order of the reference. */
+export const OPERATIONS: readonly Operation[] = [
+  describeRegions,
+  createDesktops,
+  describeDesktops,
+  startDesktops,
+  stopDesktops,
+  deleteDesktops,
+  createImage,
+  describeImages,
+  deleteImages,
+]
