@@ -9,21 +9,25 @@ const LOOK_MS = 100
 export class GuestConsole {
   readonly #server: Server
   readonly #path: string
-  readonly #region: string
+  readonly #place: { readonly region: string; readonly project?: string }
   #text = ''
   #next = 0
 
   /** `machineId` in any door's spelling. */
-  constructor(server: Server, region: string, machineId: string) {
+  constructor(
+    server: Server,
+    place: { readonly region: string; readonly project?: string },
+    machineId: string,
+  ) {
     const id = findId('machine', machineId)
     if (id === undefined) throw new Error(`${machineId} is no machine id`)
     this.#server = server
-    this.#region = region
+    this.#place = place
     this.#path = `/v1/machines/${spellId('machine', id, 'native')}/console`
   }
 
   async #more(): Promise<void> {
-    const query = { region: this.#region, from: this.#next }
+    const query = { ...this.#place, from: this.#next }
     const said = await this.#server.native.call<{ next: number; bytes: string }>('GET', this.#path, { query })
     this.#next = said.next
     this.#text += Buffer.from(said.bytes, 'base64').toString('latin1')
@@ -60,7 +64,7 @@ export class GuestConsole {
     // What was said before the command, an older prompt included, is not its answer.
     await this.#more()
     this.#text = ''
-    const body = { region: this.#region, bytes: Buffer.from(`${command}\n`).toString('base64') }
+    const body = { ...this.#place, bytes: Buffer.from(`${command}\n`).toString('base64') }
     await this.#server.native.call('POST', this.#path, { body })
     return (await this.waitFor(PROMPT)).replaceAll('\r', '').trim()
   }

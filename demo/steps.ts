@@ -84,7 +84,7 @@ export async function launchDesktop(server: Server, region: string, imageId: str
     if (status === 'Failed') throw new Error(`desktop ${desktopId} failed`)
     return status === 'Running' || undefined
   })
-  const console = new GuestConsole(server, region, desktopId)
+  const console = new GuestConsole(server, { region }, desktopId)
   const uptimeSeconds = await console.waitUntilUp()
   return { desktopId, console, uptimeSeconds }
 }
@@ -149,7 +149,7 @@ export async function launchHost(
     if (state === 'Install Fail') throw new Error(`host ${hostId} failed`)
     return state === 'Running' || undefined
   })
-  const console = new GuestConsole(server, place.region, hostId)
+  const console = new GuestConsole(server, { region: place.region, project: place.project }, hostId)
   const uptimeSeconds = await console.waitUntilUp()
   return { hostId, console, uptimeSeconds }
 }

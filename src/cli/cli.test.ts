@@ -6,7 +6,7 @@ import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, test } from 'node:test'
 import { Fault } from '../image/fault.ts'
 import { spellId } from '../image/ids.ts'
-import { fakeImage, fakeMachine } from '../wire/native/fixture.ts'
+import { fakeImage, fakeMachine } from '../wire/native/fixture-nouns.ts'
 import { memoryIo, startServer, type TestServer } from './fixture.ts'
 import { runCli, type ServeFlags } from './program.ts'
 

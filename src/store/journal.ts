@@ -56,7 +56,7 @@ export class Journal {
   }
 
   list(): SessionRow[] {
-    return guard(() => this.#statements.listSessions.all()) as unknown as SessionRow[]
+    return guard(() => this.#statements.listSessions.all().map((row) => ({ ...row }))) as never
   }
 
   find(id: string): SessionRow | undefined {

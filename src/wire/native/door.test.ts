@@ -5,7 +5,8 @@ import { type MachineId, newId, spellId } from '../../image/ids.ts'
 import type { Door, WireRequest } from '../gateway-contract.ts'
 import { createNativeDoor } from './door.ts'
 import { STATUS } from './errors.ts'
-import { createFakeApp, type FakeApp, fakeImage, fakeMachine, NOW_MS, signedRequest } from './fixture.ts'
+import { createFakeApp, type FakeApp, signedRequest } from './fixture.ts'
+import { fakeImage, fakeMachine, NOW_MS } from './fixture-nouns.ts'
 
 const MINUTE_MS = 60_000
 let fake: FakeApp

@@ -16,13 +16,12 @@ import type { Region } from '../../image/region.ts'
 import type { Task, TaskKind } from '../../image/task.ts'
 import { signAcs3 } from '../acs3.ts'
 import type { WireRequest } from '../gateway-contract.ts'
+import { fakeImage, fakeMachine, NOW_MS, PROJECT } from './fixture-nouns.ts'
 
 // An App and Keyring in memory for the tests of the native door and of the command line: every call is recorded,
 // a task goes a quarter of its way each time somebody waits for it.
 
 export const KEY = { accessKeyId: 'AKEXAMPLE', accessKeySecret: 'a-secret-for-tests' }
-export const NOW_MS = Date.parse('2026-08-01T12:00:00Z')
-const PROJECT = 'org-main' as ProjectId
 const REGIONS: readonly Region[] = [
   { id: 'cn-hangzhou' as RegionId, localName: '杭州', englishName: 'Hangzhou', zones: ['cn-hangzhou-h'] },
   { id: 'hk' as RegionId, localName: '香港', englishName: 'Hong Kong', zones: ['hk-01', 'hk-02'] },
@@ -45,57 +44,6 @@ export interface FakeApp {
   taskFailure: string | undefined
   /** While true, nothing changes and every wait lasts. */
   frozen: boolean
-}
-
-export function fakeImage(changes: Partial<Image> = {}): Image {
-  return {
-    id: newId('image'),
-    projectId: PROJECT,
-    regionId: 'cn-hangzhou' as RegionId,
-    kind: 'custom',
-    origin: 'capture',
-    name: 'golden',
-    description: '',
-    tag: '',
-    osType: 'Linux',
-    osName: 'Debian 12',
-    state: { at: 'available', digest: 'ab'.repeat(32) as Digest },
-    progressPermille: 1000,
-    disks: [{ index: 0, sizeBytes: 4 * 1024 ** 3 }],
-    dataBytes: 300 * 1024 ** 2,
-    storedBytes: 120 * 1024 ** 2,
-    movedBytes: 300 * 1024 ** 2,
-    sourceMachineId: undefined,
-    sourceImageId: undefined,
-    createdAtMs: NOW_MS,
-    updatedAtMs: NOW_MS,
-    ...changes,
-  }
-}
-
-export function fakeMachine(changes: Partial<Machine> = {}): Machine {
-  return {
-    id: newId('machine'),
-    projectId: PROJECT,
-    regionId: 'cn-hangzhou' as RegionId,
-    zone: 'cn-hangzhou-h',
-    name: 'desk',
-    tag: '',
-    labels: [],
-    state: 'running',
-    reason: '',
-    cpuCount: 1,
-    memoryBytes: 512 * 1024 ** 2,
-    typeName: '',
-    imageId: newId('image'),
-    imageName: 'golden',
-    osType: 'Linux',
-    osName: 'Debian 12',
-    disks: [],
-    details: {},
-    createdAtMs: NOW_MS,
-    ...changes,
-  }
 }
 
 export function createFakeApp(): FakeApp {
