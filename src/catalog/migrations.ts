@@ -1,4 +1,5 @@
 import { type Kysely, sql } from 'kysely'
+import { Fault } from '../image/fault.ts'
 import type { Schema } from './schema.ts'
 
 type Step = (rows: Kysely<Schema>) => Promise<unknown>
@@ -145,7 +146,10 @@ export const migrations: readonly (readonly Step[])[] = [
   ],
 ]
 
-/** Brings the rows to the newest number, each number in a transaction of its own. Returns the number reached. */
+/**
+ * Brings the rows to the newest number, each number in a transaction of its own. Returns the number reached.
+ * Throws Fault 'conflict' for rows of a later version, whose meaning is not known here.
+ */
 export async function migrate(rows: Kysely<Schema>): Promise<number> {
   await sql`create table if not exists migration (number bigint primary key, at_ms bigint not null)`.execute(
     rows,
@@ -154,6 +158,13 @@ export async function migrate(rows: Kysely<Schema>): Promise<number> {
     rows,
   )
   const have = Number(seen[0]?.top ?? 0)
+  if (have > migrations.length) {
+    throw new Fault(
+      'conflict',
+      `The catalog was written by a newer version (schema ${have}, this one knows ${migrations.length}). ` +
+        'Run that version or a later one.',
+    )
+  }
   for (let number = have + 1; number <= migrations.length; number++) {
     await rows.transaction().execute(async (transaction) => {
       for (const step of migrations[number - 1] ?? []) await step(transaction)

@@ -81,3 +81,9 @@ test('a catalog in memory, for tests, is as good', async () => {
   assert.equal((await catalog.rows.selectFrom('nonce').selectAll().execute()).length, 1)
   await catalog.close()
 })
+
+test('a catalog of a later version is refused, and its file let go', () =>
+  inPlace(async (catalog, { path }) => {
+    await sql`insert into migration (number, at_ms) values (1000, 0)`.execute(catalog.rows)
+    await assert.rejects(openSqliteCatalog(path), /written by a newer version/)
+  }))

@@ -32,7 +32,12 @@ export async function openSqliteCatalog(path: string): Promise<Catalog> {
   if (path !== ':memory:') chmodSync(path, 0o600)
   database.exec('pragma journal_mode = wal; pragma synchronous = full; pragma busy_timeout = 5000')
   const rows = new Kysely<Schema>({ dialect: new SqliteDialect({ database: driver(database) }) })
-  await migrate(rows)
+  try {
+    await migrate(rows)
+  } catch (error) {
+    await rows.destroy()
+    throw error
+  }
   return {
     rows,
     transaction: (work) => rows.transaction().execute(work),
