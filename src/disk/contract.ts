@@ -1,4 +1,4 @@
-/** A run of a disk. `zero` covers holes too: it reads as zeroes and need not be read. */
+/** A run of a disk. `zero` reads as zeroes for certain and need not be read; a hole that promises nothing is `data`. */
 export interface Extent {
   readonly offset: number
   readonly lengthBytes: number
