@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { openNbd } from './disk/nbd-client.ts'
+import { type NbdClient, openNbd } from './disk/nbd-client.ts'
 import { serveNbd } from './disk/nbd-server.ts'
 import type { Host } from './host/contract.ts'
 import { SimulatedHost, SimulatedState } from './host/simulated/host.ts'
@@ -8,14 +8,27 @@ import { SimulatedHost, SimulatedState } from './host/simulated/host.ts'
 /** The simulated host with real NBD on both sides: what it exports and what its disks are made of. */
 export function createSimulation(runDirectory: string, state = new SimulatedState()): Host {
   let servedCount = 0
+  const bases = new Map<string, Promise<NbdClient>>()
+  /** One connection to each base; a new one after it broke. */
+  const baseOf = (base: { readonly socketPath: string; readonly exportName: string }) => {
+    const name = `${base.socketPath} ${base.exportName}`
+    let client = bases.get(name)
+    if (client === undefined) {
+      client = openNbd(base)
+      bases.set(name, client)
+      client.catch(() => bases.delete(name))
+    }
+    return client
+  }
   return new SimulatedHost({
     state,
     async readBase(base, offset, lengthBytes) {
-      const client = await openNbd(base)
       try {
-        return await client.read(offset, lengthBytes)
-      } finally {
-        await client.close()
+        return await (await baseOf(base)).read(offset, lengthBytes)
+      } catch {
+        // The server of the base was started anew: its connections ended with it.
+        bases.delete(`${base.socketPath} ${base.exportName}`)
+        return await (await baseOf(base)).read(offset, lengthBytes)
       }
     },
     async serve(disk) {

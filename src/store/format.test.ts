@@ -112,7 +112,7 @@ test('a pack is read from the store by its header and footer alone, and refused 
   await objects.put(packName(id), bytes)
   assert.equal((await readPackContent(objects, id)).entries.length, 3)
   const footerBytes = 3 * 48 + 24
-  const inHeader = [0, 1, 7, 8, 9]
+  const inHeader = Array.from({ length: 64 }, (_, i) => i).filter((i) => i < 20 || i > 25)
   const inFooter = Array.from({ length: footerBytes }, (_, i) => bytes.length - 1 - i)
   for (const at of [...inHeader, ...inFooter]) {
     const broken = Buffer.from(bytes)
@@ -155,6 +155,7 @@ test('only canonical image objects are images', async () => {
     text.replace('"version":1', '"version":1,"zebra":1'),
     text.replace('"bus":"virtio-blk",', ''),
     text.replace('virtio-blk', 'ide'),
+    text.replace('Débian', '\\ud800'),
     text.replace('65536', '65537'),
     text.replace('65536', '65536.0'),
     text.replace('org-golden', '../golden'),

@@ -39,16 +39,15 @@ export function encodeImage(image: ImageContent): { readonly digest: Digest; rea
 
 /** Throws Fault 'corrupt' unless the bytes are exactly what `encodeImage` writes for some image. */
 export function parseImage(bytes: Buffer): ImageContent {
-  const damaged = (cause?: unknown) =>
+  const damaged = (cause: unknown) =>
     new Fault('corrupt', 'The image object is damaged or of an unknown version.', { subject: 'image', cause })
-  let image: ImageContent
   try {
-    image = checkImage(JSON.parse(bytes.toString('utf8')))
+    const image = checkImage(JSON.parse(bytes.toString('utf8')))
+    assert(encodeImage(image).bytes.equals(bytes), 'the bytes are canonical')
+    return image
   } catch (error) {
     throw damaged(error)
   }
-  if (!encodeImage(image).bytes.equals(bytes)) throw damaged()
-  return image
 }
 
 /** Reads and checks an image object. Throws Fault 'absent' (subject 'image') or 'corrupt'. */

@@ -5,12 +5,18 @@ import { type ObjectName, parseObjectName } from '../objects/names.ts'
 /** The domain that every project may look up: base images live here. */
 export const PUBLIC_DOMAIN = 'public' as DomainId
 
-/** 'public', or a project id. Throws Fault 'invalid'. Source: docs/format.md, "Domain". */
+/** 'public', or a project id; undefined for anything else. Source: docs/format.md, "Domain". */
+export function findDomainId(text: string): DomainId | undefined {
+  return /^(public|org-[0-9a-z]{1,32})$/.test(text) ? (text as DomainId) : undefined
+}
+
+/** As `findDomainId`; throws Fault 'invalid'. */
 export function parseDomainId(text: string): DomainId {
-  if (!/^(public|org-[0-9a-z]{1,32})$/.test(text)) {
+  const domain = findDomainId(text)
+  if (domain === undefined) {
     throw new Fault('invalid', `'${text.slice(0, 80)}' is no dedup domain.`, { subject: 'store' })
   }
-  return text as DomainId
+  return domain
 }
 
 export const packName = (id: PackId): ObjectName => parseObjectName(`packs/${id.slice(0, 2)}/${id}`)

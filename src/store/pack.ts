@@ -4,7 +4,7 @@ import { Fault } from '../image/fault.ts'
 import type { DomainId, PackId } from '../image/ids.ts'
 import type { ObjectStore } from '../objects/contract.ts'
 import { ID_BYTES } from './hashes.ts'
-import { packName, parseDomainId } from './names.ts'
+import { findDomainId, packName } from './names.ts'
 
 /** Source of everything here: docs/format.md, "Pack". */
 export const PACK_BYTES_DEFAULT = 32 * 1024 * 1024
@@ -47,11 +47,7 @@ export class PackBuffer {
     this.#targetBytes = targetBytes
     const footerBytes = PACK_ENTRIES_MAX * ENTRY_BYTES + TRAILER_BYTES
     this.#bytes = Buffer.allocUnsafeSlow(targetBytes + chunkBytes + 1024 + footerBytes)
-    this.#bytes.fill(0, 0, PACK_HEADER_BYTES)
-    MAGIC.copy(this.#bytes)
-    this.#bytes[8] = VERSION
-    this.#bytes[9] = HASH_BLAKE3
-    this.#bytes.write(domain, 16, 'latin1')
+    headerOf(domain).copy(this.#bytes)
   }
 
   get domain(): DomainId {
@@ -100,6 +96,15 @@ export class PackBuffer {
     this.#end = PACK_HEADER_BYTES
     this.entries = []
   }
+}
+
+function headerOf(domain: DomainId): Buffer {
+  const header = Buffer.alloc(PACK_HEADER_BYTES)
+  MAGIC.copy(header)
+  header[8] = VERSION
+  header[9] = HASH_BLAKE3
+  header.write(domain, 16, 'latin1')
+  return header
 }
 
 /** Reads header and footer of a pack, not its chunks. Throws Fault 'absent', or 'corrupt' naming the pack. */
@@ -155,7 +160,9 @@ function parsePack(id: PackId, header: Buffer, tail: Buffer, sizeBytes: number):
   if (!header.subarray(0, 8).equals(MAGIC)) throw damaged(id, 'does not begin as a pack')
   if (header[8] !== VERSION || header[9] !== HASH_BLAKE3) throw damaged(id, 'is of an unknown version')
   const domainEnd = header.indexOf(0, 16)
-  const domain = parseDomainId(header.toString('latin1', 16, domainEnd < 0 ? PACK_HEADER_BYTES : domainEnd))
+  const text = header.toString('latin1', 16, domainEnd < 0 ? PACK_HEADER_BYTES : domainEnd)
+  const domain = findDomainId(text)
+  if (domain === undefined || !headerOf(domain).equals(header)) throw damaged(id, 'has a damaged header')
   const footerBytes = footerBytesOf(id, tail, sizeBytes)
   const footer = tail.subarray(tail.length - TRAILER_BYTES - footerBytes, tail.length - TRAILER_BYTES)
   if (tail.readUInt32LE(tail.length - TRAILER_BYTES + 8) !== crc32(footer)) {

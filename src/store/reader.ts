@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { Fault } from '../image/fault.ts'
 import type { Digest } from '../image/ids.ts'
 import { chunkCountOf, plainBytesOf } from './chunk.ts'
 import { ID_BYTES, isZeroId } from './hashes.ts'
@@ -112,8 +113,12 @@ export class MapDisk {
     const id = page.subarray(position * ID_BYTES, (position + 1) * ID_BYTES)
     const key = chunkIdAt(page, position)
     const chunk = await this.#region.cache.get(key, () => readChunk(this.#region, id, this.#sessionId))
-    // The id fixes the bytes, so another length than the map's means that the map itself is wrong.
-    assert.equal(chunk.length, plainBytesOf(this.sizeBytes, this.#map.chunkBytes, index))
+    // The id fixes the bytes, so another length than the disk wants means that the map itself is wrong.
+    if (chunk.length !== plainBytesOf(this.sizeBytes, this.#map.chunkBytes, index)) {
+      throw new Fault('corrupt', `Chunk ${chunkIdAt(page, position)} does not fit its place in the map.`, {
+        subject: 'store',
+      })
+    }
     chunk.copy(part, 0, inChunk, inChunk + part.length)
   }
 

@@ -109,6 +109,7 @@ inThread(async ({ job, place, threadCount }: WriteData, { signal, tell }): Promi
       },
       signal,
     )
+    tell({ doneBytes: totalBytes, totalBytes, movedBytes: totalBytes })
     return { digest, dataBytes: counts.fedBytes - counts.zeroBytes, storedBytes, movedBytes: totalBytes }
   } finally {
     region.close()
