@@ -173,7 +173,7 @@ async function tell(server: Server): Promise<void> {
   const rows: ShownImage[] = [made]
   for (const copy of copies) rows.push(await findImage(server, copy.TargetRegion, copy.TargetImageId))
   rows.push(await findImage(server, AWAY.region, otherCopy, other))
-  const mib = (bytes: number) => (bytes / MIB).toFixed(1)
+  const mib = (bytes: number) => (bytes / MIB).toFixed(2)
   const spent = (row: ShownImage) => seconds(row.updatedAtMs - row.createdAtMs).trim()
   console.log(
     `\n${table([
@@ -235,8 +235,8 @@ try {
 console.log(`\nAll in ${((performance.now() - startedMs) / 1000).toFixed(1)} s.`)
 if (keep && !failed) {
   console.log(`The server keeps running at ${server.endpoint.origin}. Look around:`)
-  console.log(`  bin/calotype --data ${DATA} image list --region ${HOME}`)
-  console.log(`  bin/calotype --data ${DATA} machine list --region ${HOME}`)
+  console.log(`  bin/calotype image list --data ${DATA} --region ${HOME}`)
+  console.log(`  bin/calotype machine list --data ${DATA} --region ${HOME}`)
   const child = server.process
   if (child !== undefined) console.log(`Stop it with: kill ${child.pid}`)
 } else {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { accountCommands } from './commands/account.ts'
 import { imageCommands } from './commands/image.ts'
@@ -18,12 +19,18 @@ export interface ProgramOptions {
   readonly io?: Io
 }
 
+function versionText(): string {
+  const file = new URL('../../package.json', import.meta.url)
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
+}
+
 /** The whole `calotype` command. `fail` is told of a command that did not succeed. */
 export function buildProgram(options: ProgramOptions, fail: ProgramParts['fail']): Command {
   const io = options.io ?? processIo()
   const parts: ProgramParts = { io, fail }
   const program = new Command('calotype')
     .description('A self-hosted custom image service for cloud computers.')
+    .version(versionText(), '-V, --version', 'the version')
     .helpCommand('help [command]', 'what a command does')
     .showHelpAfterError('(--help says more)')
     .configureOutput({
