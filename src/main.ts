@@ -135,6 +135,7 @@ export async function startServer(settings: Settings): Promise<RunningServer> {
     log: note,
   })
 
+  await jobs.prepare()
   const taskParts = { catalog, host, jobs, clock, nbdSocketPath, importDirectory: settings.importDirectory }
   const runner = await createTasks(
     taskParts,

@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { Fault } from '../../image/fault.ts'
 import type { RegionId } from '../../image/ids.ts'
+import { openDirectoryObjects } from '../../objects/directory.ts'
 import type { RegionStore } from '../../store/region.ts'
 import type { MovedBytes, OnBytes, StoreJobs, VerifyReport, WrittenImage } from '../store-jobs.ts'
 import type { PullData } from './pull-thread.ts'
@@ -77,6 +78,10 @@ export function createJobs(options: JobsOptions): StoreJobs {
   }
 
   return {
+    async prepare() {
+      for (const { objectsFolder } of places)
+        await openDirectoryObjects({ folder: objectsFolder, clean: true })
+    },
     serve,
     async diskSizes(regionId, digest) {
       const image = await (await storeOf(regionId)).getImage(digest)

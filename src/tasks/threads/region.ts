@@ -14,10 +14,10 @@ export interface RegionPlace {
   readonly domainsKey: Uint8Array
 }
 
-/** Opens the region's store for the calling thread. `clean` only before any other thread does. */
-export async function openRegion(place: RegionPlace, clean = false): Promise<RegionStore> {
+/** Opens the region's store for the calling thread. */
+export async function openRegion(place: RegionPlace): Promise<RegionStore> {
   await mkdir(dirname(place.indexPath), { recursive: true, mode: 0o700 })
-  const objects = await openDirectoryObjects({ folder: place.objectsFolder, clean })
+  const objects = await openDirectoryObjects({ folder: place.objectsFolder, clean: false })
   return openRegionStore({
     objects,
     indexPath: place.indexPath,
