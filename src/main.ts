@@ -164,11 +164,19 @@ export async function startServer(settings: Settings): Promise<RunningServer> {
   const { url } = await gateway.listen(settings.listen.host, settings.listen.port)
   await writePrivate(join(settings.data, 'endpoint'), `${url}\n`)
 
+  const { adoptMachines } = await import('./app/adopt.ts')
+  const home = settings.regions.find((region) => region.id === settings.defaultRegion)
+  const adopted = await adoptMachines(
+    catalog,
+    host,
+    { regionId: settings.defaultRegion, zone: home?.zones[0] ?? '' },
+    clock(),
+  )
   // Guests that kept running wait for their disks; then come the tasks that had not ended.
   const machine = await catalog.rows.selectFrom('machine').select('id').limit(1).executeTakeFirst()
   if (machine !== undefined) await jobs.serve()
   const resumed = await runner.resume()
-  log.info({ url, data: settings.data, resumed }, 'ready')
+  log.info({ url, data: settings.data, resumed, adopted }, 'ready')
   return {
     url,
     async close() {

@@ -11,9 +11,15 @@ import type { Parts } from './parts.ts'
 /** What a call is about, for policies and for the audit record. '*' where it is about no one thing. */
 export interface Target {
   readonly regionId?: string | undefined
-  /** `kind/id`, for example `image/0a1b…`. */
-  readonly resource?: string | undefined
+  /** `kind/id`, for example `image/0a1b…`. A call about several names each: a policy may speak of one of them. */
+  readonly resource?: string | readonly string[] | undefined
   readonly projectId?: ProjectId | undefined
+  /**
+   * Where the right has to come from. 'project' (when absent): policies attached everywhere or in the call's project.
+   * 'account': attached everywhere only, because what is done reaches beyond one project. 'any': from any one
+   * project, for questions that come before a project is chosen.
+   */
+  readonly reach?: 'project' | 'account' | 'any' | undefined
 }
 
 export interface Guard {
@@ -41,28 +47,30 @@ export function createGuard({ catalog, clock }: Pick<Parts, 'catalog' | 'clock'>
     return action
   }
 
-  const urn = (caller: Caller, action: string, target: Target): string => {
-    const product = action.split(':')[0]
-    return `${URN_HEADS[caller.door]}:${product}:${target.regionId ?? '*'}:${caller.accountId}:${target.resource ?? '*'}`
+  const urns = (caller: Caller, action: string, target: Target): string[] => {
+    const head = `${URN_HEADS[caller.door]}:${action.split(':')[0]}:${target.regionId ?? '*'}:${caller.accountId}`
+    const { resource = '*' } = target
+    return (typeof resource === 'string' ? [resource] : resource).map((one) => `${head}:${one}`)
   }
 
-  async function policiesOf(rows: Rows, caller: Caller, projectId: ProjectId): Promise<Policy[] | undefined> {
+  /** The user's policies by the project they are attached in; '' holds those attached everywhere. */
+  async function policiesOf(rows: Rows, caller: Caller): Promise<Map<string, Policy[]>> {
     const held = await rows
       .selectFrom('attachment')
       .leftJoin('policy', (join) =>
         join.onRef('policy.name', '=', 'attachment.policyName').on('policy.accountId', '=', caller.accountId),
       )
-      .select(['attachment.policyName', 'policy.document'])
+      .select(['attachment.policyName', 'attachment.projectId', 'policy.document'])
       .where('attachment.userId', '=', caller.userId)
-      .where('attachment.projectId', 'in', ['', projectId])
       .execute()
-    if (held.length === 0) return undefined
-    return held.map(({ policyName, document }) => {
-      const builtIn = systemPolicies.get(policyName)?.policy
-      if (document !== null) return parsePolicy(JSON.parse(document))
-      if (builtIn !== undefined) return builtIn
-      throw new Error(`policy ${policyName} is attached but does not exist`)
-    })
+    const byProject = new Map<string, Policy[]>()
+    for (const { policyName, projectId, document } of held) {
+      const policy =
+        document === null ? systemPolicies.get(policyName)?.policy : parsePolicy(JSON.parse(document))
+      if (policy === undefined) throw new Error(`policy ${policyName} is attached but does not exist`)
+      byProject.set(projectId, [...(byProject.get(projectId) ?? []), policy])
+    }
+    return byProject
   }
 
   async function admit(caller: Caller, useCase: UseCase, target: Target = {}): Promise<ProjectId> {
@@ -80,28 +88,36 @@ export function createGuard({ catalog, clock }: Pick<Parts, 'catalog' | 'clock'>
       })
     }
     if (caller.isRoot) return parseProjectId(project.id)
-    const policies = await policiesOf(catalog.rows, caller, projectId)
-    if (policies === undefined && target.projectId !== undefined) {
+    const held = await policiesOf(catalog.rows, caller)
+    const everywhere = held.get('') ?? []
+    const here = held.get(projectId) ?? []
+    if (everywhere.length + here.length === 0 && target.projectId !== undefined) {
       throw new Fault(
         'denied',
         `User ${caller.userName} has no right in project ${projectId}. Ask its owner to attach a policy.`,
         { subject: 'project', reason: 'implicit', field: action },
       )
     }
-    const verdict = evaluate({
-      policies: policies ?? [],
-      action,
-      resources: [urn(caller, action, target)],
-      context: { sourceIp: caller.sourceIp, nowMs: clock(), isSecure: caller.secureTransport },
-    })
-    if (!verdict.allowed) {
+    const sets = { project: [here], account: [[]], any: [...held.values()] }[target.reach ?? 'project']
+    const verdicts = (sets.length === 0 ? [[]] : sets).map((policies) =>
+      evaluate({
+        policies: [...everywhere, ...policies],
+        action,
+        resources: urns(caller, action, target),
+        context: { sourceIp: caller.sourceIp, nowMs: clock(), isSecure: caller.secureTransport },
+      }),
+    )
+    if (!verdicts.some((verdict) => verdict.allowed)) {
+      const isExplicit = verdicts.some((verdict) => !verdict.allowed && verdict.why === 'explicit')
       throw new Fault(
         'denied',
         `User ${caller.userName} may not do ${action}. ` +
-          (verdict.why === 'explicit'
+          (isExplicit
             ? 'A policy denies it; its owner has to change that policy.'
-            : 'Attach a policy that allows it.'),
-        { subject: 'policy', reason: verdict.why, field: action },
+            : target.reach === 'account'
+              ? 'Attach a policy that allows it, in no single project: it reaches beyond one.'
+              : 'Attach a policy that allows it.'),
+        { subject: 'policy', reason: isExplicit ? 'explicit' : 'implicit', field: action },
       )
     }
     return parseProjectId(project.id)
@@ -125,7 +141,7 @@ export function createGuard({ catalog, clock }: Pick<Parts, 'catalog' | 'clock'>
             userId: caller.userId,
             door: caller.door,
             action,
-            resource: urn(caller, action, target),
+            resource: urns(caller, action, target).join(' '),
             requestId: caller.requestId,
             outcome,
           })

@@ -72,7 +72,10 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
   const setTask = (rows: Rows, imageId: ImageId, taskId: TaskId) =>
     rows.updateTable('image').set({ taskId }).where('id', '=', imageId).execute()
 
-  const target = (input: { regionId: RegionId; projectId?: ProjectId | undefined }, resource: string) => ({
+  const target = (
+    input: { regionId: RegionId; projectId?: ProjectId | undefined },
+    resource: string | readonly string[],
+  ) => ({
     regionId: input.regionId,
     projectId: input.projectId,
     resource,
@@ -159,13 +162,15 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
         'images.copy',
         target(input, `image/${input.imageId}`),
         async (projectId) => {
-          const targetProjectId =
-            input.targetProjectId === undefined || input.targetProjectId === projectId
-              ? projectId
-              : await guard.admit(caller, 'images.copy', {
-                  regionId: input.regionId,
-                  projectId: input.targetProjectId,
-                })
+          const targetProjectId = input.targetProjectId ?? projectId
+          // The right has to hold at every end: a policy for one region or project alone lets nothing out of it.
+          for (const regionId of new Set(input.targetRegionIds)) {
+            await guard.admit(caller, 'images.copy', {
+              regionId,
+              resource: `image/${input.imageId}`,
+              projectId: input.targetProjectId ?? input.projectId,
+            })
+          }
           const made = await catalog.transaction(async (rows) => {
             const source = await findImage(rows, { ...input, projectId })
             if (source.kind !== 'custom') {
@@ -253,7 +258,11 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
       return guard.change(
         caller,
         'images.import',
-        target(input, `file/${input.fileName}`),
+        {
+          ...target(input, `file/${input.fileName}`),
+          // Every project sees a base image, so the right to make one is no single project's to give.
+          reach: input.kind === 'base' ? 'account' : 'project',
+        },
         async (projectId) => {
           const fileName = parseFileName(input.fileName)
           const sizeBytes = await checkImportFile(parts.importDirectory, fileName)
@@ -288,7 +297,11 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
     },
 
     async list(caller, filter, paging) {
-      const projectId = await guard.admit(caller, 'images.list', target(filter, 'image/*'))
+      const projectId = await guard.admit(
+        caller,
+        'images.list',
+        target(filter, filter.ids?.length ? filter.ids.map((id) => `image/${id}`) : 'image/*'),
+      )
       if (filter.ids?.length === 0) return { total: 0, items: [] }
       const count = await query(filter, projectId)
         .select((q) => q.fn.countAll<number>().as('count'))
@@ -335,8 +348,8 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
     },
 
     remove(caller, input) {
-      const resource = input.imageIds.length === 1 ? `image/${input.imageIds[0]}` : 'image/*'
-      return guard.change(caller, 'images.remove', target(input, resource), async (projectId) => {
+      const resources = [...new Set(input.imageIds)].map((id) => `image/${id}`)
+      return guard.change(caller, 'images.remove', target(input, resources), async (projectId) => {
         const live = await catalog.transaction(async (rows) => {
           const tasks: TaskId[] = []
           for (const imageId of new Set(input.imageIds)) {

@@ -17,13 +17,19 @@ const DISKS_MAX = 8
 export function createMachines(parts: Parts, guard: Guard): App['machines'] {
   const { catalog, runner, host, clock } = parts
 
-  const target = (input: { regionId: RegionId; projectId?: ProjectId | undefined }, resource: string) => ({
+  const target = (
+    input: { regionId: RegionId; projectId?: ProjectId | undefined },
+    resource: string | readonly string[],
+  ) => ({
     regionId: input.regionId,
     projectId: input.projectId,
     resource,
   })
   const batchTarget = (input: MachineBatch) =>
-    target(input, input.machineIds.length === 1 ? `machine/${input.machineIds[0]}` : 'machine/*')
+    target(
+      input,
+      [...new Set(input.machineIds)].map((id) => `machine/${id}`),
+    )
 
   /** A guest may have switched itself off; its row learns of it when somebody looks. */
   async function refresh(machine: Machine): Promise<Machine> {
@@ -217,8 +223,12 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
     },
 
     async list(caller, filter, paging) {
-      const projectId = await guard.admit(caller, 'machines.list', target(filter, 'machine/*'))
-      if (filter.ids?.length === 0) return { total: 0, items: [] }
+      const projectId = await guard.admit(
+        caller,
+        'machines.list',
+        target(filter, filter.ids?.length ? filter.ids.map((id) => `machine/${id}`) : 'machine/*'),
+      )
+      if (filter.ids?.length === 0 || filter.imageIds?.length === 0) return { total: 0, items: [] }
       const count = await query(filter, projectId)
         .select((q) => q.fn.countAll<number>().as('count'))
         .executeTakeFirstOrThrow()
@@ -236,14 +246,24 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
     },
 
     start(caller, input) {
-      return guard.change(caller, 'machines.start', batchTarget(input), (projectId) =>
-        changeAll(input, projectId, {
+      return guard.change(caller, 'machines.start', batchTarget(input), async (projectId) => {
+        if (!host.traits.starts) {
+          throw new Fault(
+            'conflict',
+            'This server keeps disk files only (host.driver files); it starts no machines.',
+            {
+              subject: 'machine',
+              reason: 'never-starts',
+            },
+          )
+        }
+        await changeAll(input, projectId, {
           kind: 'start-machine',
           state: 'starting',
           from: ['stopped'],
           verb: 'start',
-        }),
-      )
+        })
+      })
     },
 
     stop(caller, input) {

@@ -13,7 +13,7 @@ export function newProjectId(): ProjectId {
 export function createProjects({ catalog, clock }: Parts, guard: Guard): App['projects'] {
   return {
     async list(caller) {
-      await guard.admit(caller, 'projects.list')
+      await guard.admit(caller, 'projects.list', { reach: 'any' })
       const projects = await catalog.rows
         .selectFrom('project')
         .selectAll()
@@ -43,33 +43,44 @@ export function createProjects({ catalog, clock }: Parts, guard: Guard): App['pr
         }))
     },
     create(caller, name) {
-      return guard.change(caller, 'projects.create', { resource: `project/${name}` }, async () => {
-        if (!/^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,62}$/u.test(name)) {
-          throw new Fault('invalid', 'A project name has 1 to 63 letters, digits, spaces, dots, hyphens.', {
-            subject: 'name',
-            field: 'name',
-          })
-        }
-        const projectId = newProjectId()
-        await catalog.transaction(async (rows) => {
-          const same = await rows
-            .selectFrom('project')
-            .select('id')
-            .where('accountId', '=', caller.accountId)
-            .where('name', '=', name)
-            .executeTakeFirst()
-          if (same !== undefined) {
-            throw new Fault('conflict', `Project ${same.id} has this name already. Choose another.`, {
-              subject: 'project',
+      return guard.change(
+        caller,
+        'projects.create',
+        { resource: `project/${name}`, reach: 'account' },
+        async () => {
+          if (!/^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,62}$/u.test(name)) {
+            throw new Fault('invalid', 'A project name has 1 to 63 letters, digits, spaces, dots, hyphens.', {
+              subject: 'name',
+              field: 'name',
             })
           }
-          await rows
-            .insertInto('project')
-            .values({ id: projectId, accountId: caller.accountId, name, isDefault: 0, createdAtMs: clock() })
-            .execute()
-        })
-        return { projectId }
-      })
+          const projectId = newProjectId()
+          await catalog.transaction(async (rows) => {
+            const same = await rows
+              .selectFrom('project')
+              .select('id')
+              .where('accountId', '=', caller.accountId)
+              .where('name', '=', name)
+              .executeTakeFirst()
+            if (same !== undefined) {
+              throw new Fault('conflict', `Project ${same.id} has this name already. Choose another.`, {
+                subject: 'project',
+              })
+            }
+            await rows
+              .insertInto('project')
+              .values({
+                id: projectId,
+                accountId: caller.accountId,
+                name,
+                isDefault: 0,
+                createdAtMs: clock(),
+              })
+              .execute()
+          })
+          return { projectId }
+        },
+      )
     },
   }
 }

@@ -1,5 +1,5 @@
-import { Fault } from '../image/fault.ts'
-import type { ProjectId, TaskId } from '../image/ids.ts'
+import { Fault, isFault } from '../image/fault.ts'
+import type { TaskId } from '../image/ids.ts'
 import type { Task, TaskKind } from '../image/task.ts'
 import type { VerifyInput } from '../tasks/verify-region.ts'
 import type { App, Caller } from './contract.ts'
@@ -18,7 +18,10 @@ const CANCELLABLE: readonly TaskKind[] = [
 const WAIT_MAX_MS = 60_000
 
 export function createTasks({ catalog, runner }: Parts, guard: Guard): App['tasks'] {
-  async function find(caller: Caller, id: TaskId, useCase: 'tasks.list' | 'tasks.cancel'): Promise<Task> {
+  const absent = () => new Fault('absent', 'There is no such task. List the tasks.', { subject: 'task' })
+
+  /** The task, still without regard to the caller's rights in its project. */
+  async function look(caller: Caller, id: TaskId): Promise<Task | undefined> {
     const row = await catalog.rows
       .selectFrom('task')
       .innerJoin('project', 'project.id', 'task.projectId')
@@ -26,16 +29,22 @@ export function createTasks({ catalog, runner }: Parts, guard: Guard): App['task
       .where('task.id', '=', id)
       .where('project.accountId', '=', caller.accountId)
       .executeTakeFirst()
-    const absent = () => new Fault('absent', 'There is no such task. List the tasks.', { subject: 'task' })
-    if (row === undefined) throw absent()
-    try {
-      await guard.admit(caller, useCase, { projectId: row.projectId as ProjectId, resource: `task/${id}` })
-    } catch (error) {
-      // Whoever has no right in its project at all is not told that it exists (I10).
-      if (error instanceof Fault && error.kind === 'denied' && error.subject === 'project') throw absent()
-      throw error
-    }
-    return taskOf(row)
+    return row === undefined ? undefined : taskOf(row)
+  }
+
+  const targetOf = ({ projectId, regionId, id }: Task) => ({ projectId, regionId, resource: `task/${id}` })
+
+  /** Whoever has no right in a task's project at all is not told that it exists (I10). */
+  const hide = (error: unknown) =>
+    isFault(error, 'denied') && error.subject === 'project' ? absent() : error
+
+  async function find(caller: Caller, id: TaskId): Promise<Task> {
+    const task = await look(caller, id)
+    if (task === undefined) throw absent()
+    await guard.admit(caller, 'tasks.list', targetOf(task)).catch((error) => {
+      throw hide(error)
+    })
+    return task
   }
 
   return {
@@ -64,17 +73,17 @@ export function createTasks({ catalog, runner }: Parts, guard: Guard): App['task
       return { total: Number(count.count), items: rows.map(taskOf) }
     },
 
-    get: (caller, id) => find(caller, id, 'tasks.list'),
+    get: find,
 
     async wait(caller, id, waitMs) {
       // Listening starts before the look, so that a change between the two is not missed.
       const stop = new AbortController()
       const changed = runner.changed(id, Math.max(1, Math.min(waitMs, WAIT_MAX_MS)), stop.signal)
       try {
-        const before = await find(caller, id, 'tasks.list')
+        const before = await find(caller, id)
         if (before.endedAtMs !== undefined || waitMs <= 0) return before
         await changed
-        return await find(caller, id, 'tasks.list')
+        return await find(caller, id)
       } finally {
         stop.abort()
         await changed
@@ -82,47 +91,48 @@ export function createTasks({ catalog, runner }: Parts, guard: Guard): App['task
     },
 
     async cancel(caller, id) {
-      const task = await find(caller, id, 'tasks.cancel')
-      await guard.change(
-        caller,
-        'tasks.cancel',
-        { projectId: task.projectId, resource: `task/${id}` },
-        async () => {
-          if (task.endedAtMs !== undefined) {
-            throw new Fault('conflict', `The task has ended already: ${task.state.at}.`, { subject: 'task' })
-          }
-          if (!CANCELLABLE.includes(task.kind)) {
-            throw new Fault('conflict', `A ${task.kind} task cannot be cancelled; it ends by itself.`, {
-              subject: 'task',
-            })
-          }
-          const children = await catalog.rows
-            .selectFrom('task')
-            .select('id')
-            .where('parentId', '=', id)
-            .where('endedAtMs', 'is', null)
-            .execute()
-          await Promise.all([
-            runner.cancel(id),
-            ...children.map((child) => runner.cancel(child.id as TaskId)),
-          ])
-        },
-      )
+      const task = await look(caller, id)
+      if (task === undefined) throw absent()
+      const cancelled = guard.change(caller, 'tasks.cancel', targetOf(task), async () => {
+        if (task.endedAtMs !== undefined) {
+          throw new Fault('conflict', `The task has ended already: ${task.state.at}.`, { subject: 'task' })
+        }
+        if (!CANCELLABLE.includes(task.kind)) {
+          throw new Fault('conflict', `A ${task.kind} task cannot be cancelled; it ends by itself.`, {
+            subject: 'task',
+          })
+        }
+        const children = await catalog.rows
+          .selectFrom('task')
+          .select('id')
+          .where('parentId', '=', id)
+          .where('endedAtMs', 'is', null)
+          .execute()
+        await Promise.all([runner.cancel(id), ...children.map((child) => runner.cancel(child.id as TaskId))])
+      })
+      await cancelled.catch((error) => {
+        throw hide(error)
+      })
     },
 
     verify(caller, input) {
-      return guard.change(caller, 'tasks.verify', { resource: 'region/*' }, async (projectId) => {
-        const taskIds = await catalog.transaction(async (rows) => {
-          const made: TaskId[] = []
-          for (const regionId of input.regionIds) {
-            const task: VerifyInput = { regionId, deep: input.deep }
-            made.push(await runner.add(rows, { kind: 'verify-region', projectId, regionId, input: task }))
-          }
-          return made
-        })
-        for (const id of taskIds) runner.kick(id)
-        return { taskIds }
-      })
+      return guard.change(
+        caller,
+        'tasks.verify',
+        { resource: input.regionIds.map((id) => `region/${id}`) },
+        async (projectId) => {
+          const taskIds = await catalog.transaction(async (rows) => {
+            const made: TaskId[] = []
+            for (const regionId of input.regionIds) {
+              const task: VerifyInput = { regionId, deep: input.deep }
+              made.push(await runner.add(rows, { kind: 'verify-region', projectId, regionId, input: task }))
+            }
+            return made
+          })
+          for (const id of taskIds) runner.kick(id)
+          return { taskIds }
+        },
+      )
     },
   }
 }

@@ -40,69 +40,79 @@ export function createUsers({ catalog, clock }: Parts, guard: Guard): App['users
   }
   return {
     create(caller, name) {
-      return guard.change(caller, 'users.create', { resource: `user/${name}` }, async () => {
-        checkName(name, 'user')
-        const { keyId, secret } = newAccessKey()
-        await catalog.transaction(async (rows) => {
-          const same = await rows
-            .selectFrom('user')
-            .select('id')
-            .where('accountId', '=', caller.accountId)
-            .where('name', '=', name)
-            .executeTakeFirst()
-          if (same !== undefined) {
-            throw new Fault('conflict', `There is a user '${name}' already. Choose another name.`, {
-              subject: 'user',
-            })
-          }
-          const id = randomUUID()
-          const createdAtMs = clock()
-          await rows
-            .insertInto('user')
-            .values({
-              id,
-              accountId: caller.accountId,
-              name,
-              isRoot: 0,
-              defaultProjectId: caller.defaultProjectId,
-              createdAtMs,
-            })
-            .execute()
-          await rows
-            .insertInto('accessKey')
-            .values({ id: keyId, userId: id, secret, isActive: 1, createdAtMs })
-            .execute()
-        })
-        return { keyId, secret }
-      })
+      return guard.change(
+        caller,
+        'users.create',
+        { resource: `user/${name}`, reach: 'account' },
+        async () => {
+          checkName(name, 'user')
+          const { keyId, secret } = newAccessKey()
+          await catalog.transaction(async (rows) => {
+            const same = await rows
+              .selectFrom('user')
+              .select('id')
+              .where('accountId', '=', caller.accountId)
+              .where('name', '=', name)
+              .executeTakeFirst()
+            if (same !== undefined) {
+              throw new Fault('conflict', `There is a user '${name}' already. Choose another name.`, {
+                subject: 'user',
+              })
+            }
+            const id = randomUUID()
+            const createdAtMs = clock()
+            await rows
+              .insertInto('user')
+              .values({
+                id,
+                accountId: caller.accountId,
+                name,
+                isRoot: 0,
+                defaultProjectId: caller.defaultProjectId,
+                createdAtMs,
+              })
+              .execute()
+            await rows
+              .insertInto('accessKey')
+              .values({ id: keyId, userId: id, secret, isActive: 1, createdAtMs })
+              .execute()
+          })
+          return { keyId, secret }
+        },
+      )
     },
     putPolicy(caller, name, document) {
-      return guard.change(caller, 'users.putPolicy', { resource: `policy/${name}` }, async () => {
-        checkName(name, 'policy')
-        if (systemPolicies.has(name)) {
-          throw new Fault('conflict', `${name} is built in and cannot be changed. Choose another name.`, {
-            subject: 'policy',
-          })
-        }
-        parsePolicy(document)
-        const values = {
-          accountId: caller.accountId,
-          name,
-          document: JSON.stringify(document),
-          createdAtMs: clock(),
-        }
-        await catalog.rows
-          .insertInto('policy')
-          .values(values)
-          .onConflict((on) => on.columns(['accountId', 'name']).doUpdateSet({ document: values.document }))
-          .execute()
-      })
+      return guard.change(
+        caller,
+        'users.putPolicy',
+        { resource: `policy/${name}`, reach: 'account' },
+        async () => {
+          checkName(name, 'policy')
+          if (systemPolicies.has(name)) {
+            throw new Fault('conflict', `${name} is built in and cannot be changed. Choose another name.`, {
+              subject: 'policy',
+            })
+          }
+          parsePolicy(document)
+          const values = {
+            accountId: caller.accountId,
+            name,
+            document: JSON.stringify(document),
+            createdAtMs: clock(),
+          }
+          await catalog.rows
+            .insertInto('policy')
+            .values(values)
+            .onConflict((on) => on.columns(['accountId', 'name']).doUpdateSet({ document: values.document }))
+            .execute()
+        },
+      )
     },
     attach(caller, userName, policyName, projectId) {
       return guard.change(
         caller,
         'users.attach',
-        { resource: `user/${userName}`, ...(projectId === undefined ? {} : { projectId }) },
+        { resource: `user/${userName}`, projectId, reach: projectId === undefined ? 'account' : 'project' },
         async () => {
           const user = await userOf(caller, userName)
           const policy = await catalog.rows

@@ -53,6 +53,13 @@ export interface DiskExports {
   readonly moment: 'same' | 'new'
 }
 
+/** A machine that was put there by the operator, not through `ensureMachine`. Its first disk is the system disk. */
+export interface FoundMachine {
+  readonly id: MachineId
+  readonly name: string
+  readonly disks: readonly { readonly id: DiskId; readonly sizeBytes: number }[]
+}
+
 /**
  * The hypervisor. Every implementation passes `hostSuite`. All calls may run twice; none needs memory of an earlier
  * process: a new driver over the same folder finds the machines of the old one, running guests included.
@@ -81,6 +88,8 @@ export interface Host {
   power(id: MachineId): Promise<MachinePower>
   /** All machines the driver holds. */
   list(): Promise<MachineId[]>
+  /** Those of them that are the operator's own; one whose disks cannot be used is left out. */
+  found(): Promise<FoundMachine[]>
   /**
    * Opens the disks for a capture known by `key` (letters and digits). A running guest is paused for milliseconds
    * and goes on; a stopped machine cannot be started until `closeExports`. A second call with the same key finds

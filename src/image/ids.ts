@@ -47,9 +47,12 @@ export function newId<Kind extends ResourceKind>(_kind: Kind): Id<Kind> {
   return core as Id<Kind>
 }
 
-/** The id in the words of one door: `m-…` for WUYING, `uimage-…` for UHost, `img-…` for ours. */
+/**
+ * The id in the words of one door: `m-…` for WUYING, `uimage-…` for UHost, `img-…` for ours. No id stays none: a
+ * machine that was made of disk files has no image.
+ */
 export function spellId<Kind extends ResourceKind>(kind: Kind, id: Id<Kind>, dialect: Dialect): string {
-  return `${PREFIXES[kind][DIALECTS[dialect]]}${id}`
+  return id === '' ? '' : `${PREFIXES[kind][DIALECTS[dialect]]}${id}`
 }
 
 /** The core behind any door's spelling, or undefined if the text is no id of this kind. */

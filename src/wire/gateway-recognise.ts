@@ -1,13 +1,13 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { splitUrl } from './acs3.ts'
 import type { DoorName } from './gateway-contract.ts'
 
 /** 'index': the root without any cloud's mark. 'nothing': a path that no door has. */
 export type Recognised = DoorName | 'health' | 'index' | 'nothing'
 
-/** The path of a raw request target, without its query. */
+/** The path of a raw request target, without its query; of a proxy's absolute form, without scheme and host. */
 export function pathOf(url: string): string {
-  const end = url.search(/[?#]/)
-  return end < 0 ? url : url.slice(0, end)
+  return splitUrl(url).path.replace(/#.*$/s, '')
 }
 
 // A parameter that only a WUYING request carries. `Signature`, `Action` and `SecurityToken` are in both clouds'.
@@ -52,8 +52,7 @@ export function recognise(request: {
   const { headers } = request
   if (/^ACS\d/i.test(headers.authorization ?? '')) return 'wuying'
   const marks: Marks = { wuying: false, publicKey: false, action: false }
-  const query = request.url.slice(path.length + 1)
-  for (const [name, value] of new URLSearchParams(query)) mark(marks, name, value)
+  for (const [name, value] of new URLSearchParams(splitUrl(request.url).queryText)) mark(marks, name, value)
   if (request.body.length > 0) {
     const type = headers['content-type'] ?? ''
     if (/json/i.test(type)) markJson(marks, request.body)

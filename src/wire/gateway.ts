@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { Fault } from '../image/fault.ts'
@@ -44,6 +45,19 @@ export function createGateway(options: GatewayOptions): Gateway {
   const limitBytes = options.bodyLimitBytes ?? BODY_LIMIT_BYTES
   const closing = new AbortController()
 
+  /** What is wrong with a request whichever door it is for. */
+  function refusalOf(raw: IncomingMessage, isTooLarge: boolean) {
+    if (isTooLarge) {
+      const message = `The body is over ${limitBytes} bytes. Send less in one request.`
+      return { fault: new Fault('invalid', message, { reason: 'too-large' }), status: TOO_LARGE_STATUS }
+    }
+    if (raw.headers.host !== undefined || raw.httpVersion !== '1.1') return undefined
+    const fault = new Fault('invalid', 'The header Host is missing. HTTP/1.1 asks for it.', {
+      reason: 'malformed',
+    })
+    return { fault, status: 400 }
+  }
+
   /** The door's own words for what it never gets to see. */
   function refuse(door: Door | undefined, fault: Fault, request: WireRequest, status: number): WireAnswer {
     return door?.refuse?.(fault, request) ?? plainRefusal(fault, request.requestId, status)
@@ -52,14 +66,11 @@ export function createGateway(options: GatewayOptions): Gateway {
   async function answer(
     to: Recognised,
     request: WireRequest,
-    tooLarge: boolean,
+    refusal: { readonly fault: Fault; readonly status: number } | undefined,
     note: (error: unknown) => void,
   ): Promise<WireAnswer> {
     const door = to === 'native' || to === 'wuying' || to === 'uhost' ? options.doors[to] : undefined
-    if (tooLarge) {
-      const message = `The body is over ${limitBytes} bytes. Send less in one request.`
-      return refuse(door, new Fault('invalid', message, { reason: 'too-large' }), request, TOO_LARGE_STATUS)
-    }
+    if (refusal !== undefined) return refuse(door, refusal.fault, request, refusal.status)
     if (door === undefined) {
       const reads = request.method === 'GET' || request.method === 'HEAD'
       if (to === 'health') return jsonAnswer(reads ? 200 : 405, { status: 'ok' })
@@ -116,7 +127,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       return log(499, 0)
     }
     let bug: unknown
-    const answered = await answer(to, request, upload.end === 'too-large', (error) => {
+    const answered = await answer(to, request, refusalOf(raw, upload.end === 'too-large'), (error) => {
       bug = error
     })
     const body = Buffer.isBuffer(answered.body) ? answered.body : Buffer.from(answered.body)
@@ -130,7 +141,12 @@ export function createGateway(options: GatewayOptions): Gateway {
 
   const server: FastifyInstance = fastify({
     logger: false,
-    http: { headersTimeout: HEADERS_TIMEOUT_MS, connectionsCheckingInterval: 5_000 },
+    http: {
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: 5_000,
+      // We refuse such a request ourselves: Node would answer without a body.
+      requireHostHeader: false,
+    },
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     forceCloseConnections: 'idle',
@@ -142,6 +158,8 @@ export function createGateway(options: GatewayOptions): Gateway {
     frameworkErrors: (_error, incoming, reply) => void serve(incoming, reply as FastifyReply),
     clientErrorHandler: (error, socket) => refuseSocket(error as NodeJS.ErrnoException, socket),
   })
+  // An expectation that we do not know may be passed over (RFC 9110, 10.1.1); Node would answer 417 without a body.
+  server.server.on('checkExpectation', (raw, reply) => server.server.emit('request', raw, reply))
   // The whole request is served in this hook, before Fastify would parse a body or judge a content type: what a
   // body means, and how to complain about it, is each door's own business. No parser ever runs.
   server.all('/*', { onRequest: serve }, () => undefined)
@@ -178,9 +196,14 @@ export function createGateway(options: GatewayOptions): Gateway {
 
 /** Answers on a socket whose bytes were no HTTP request, were too many headers, or came too slowly. */
 function refuseSocket(error: NodeJS.ErrnoException, socket: Socket): void {
-  // Nobody is there to read, or an answer is already on its way and a second would corrupt it. Node's own handler
-  // looks at the same field; there is no public name for it.
-  const current = (socket as Socket & { _httpMessage?: { headersSent: boolean } })._httpMessage
+  // Node's own handler looks at the same field; there is no public name for it.
+  const { _httpMessage: current } = socket as Socket & { _httpMessage?: ServerResponse | null }
+  // The request before this one was whole and is still being answered: its caller must not read our refusal instead.
+  if (current?.req.complete && socket.writable) {
+    current.once('finish', () => setImmediate(refuseSocket, error, socket))
+    return
+  }
+  // Nobody is there to read, or an answer is already on its way and a second would corrupt it.
   if (error.code === 'ECONNRESET' || !socket.writable || current?.headersSent) {
     socket.destroy()
     return

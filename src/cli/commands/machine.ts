@@ -177,7 +177,12 @@ async function createMachines(session: Session, flags: CreateFlags): Promise<voi
     return
   }
   const tasks = await session.waitForDone(made.taskIds, { timeoutMs: flags.timeout })
-  session.print({ ...made, tasks }, () => say('is running.'))
+  const states = await Promise.all(
+    made.machineIds.map(async (id) => (await getMachine(session, flags, id)).state),
+  )
+  // A server that keeps disk files only makes machines that stay stopped.
+  const ready = () => made.machineIds.map((id, i) => `Machine ${id} is ${states[i]}.\n`).join('')
+  session.print({ ...made, tasks }, ready)
 }
 
 async function change(

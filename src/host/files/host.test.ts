@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { bootDisk } from '../boot-guest.ts'
@@ -46,6 +46,15 @@ test('disk files of the operator are machines, read as they are and removed only
   const lone = idOfName<'machine'>('lone.img')
   assert.deepEqual(await host.list(), [lone, web])
   assert.equal(await host.power(web), 'stopped')
+  await writeFile(join(place.machines, 'broken.qcow2'), 'no qcow2')
+  assert.deepEqual(
+    (await host.found()).map(({ id, name, disks }) => [id, name, disks.map((disk) => disk.sizeBytes)]),
+    [
+      [lone, 'lone', [MEBIBYTE]],
+      [web, 'web', [MEBIBYTE, MEBIBYTE]],
+    ],
+  )
+  await rm(join(place.machines, 'broken.qcow2'))
   const exports = await host.openExports(web, 'k', never())
   assert.equal(exports.disks.length, 2)
   for (const disk of exports.disks) {

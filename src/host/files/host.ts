@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Fault } from '../../image/fault.ts'
+import { Fault, isFault } from '../../image/fault.ts'
 import type { MachineId } from '../../image/ids.ts'
-import type { DiskExports, Host, MachinePower, MachineSpec } from '../contract.ts'
+import type { DiskExports, FoundMachine, Host, MachinePower, MachineSpec } from '../contract.ts'
 import { ExportRecords, isExportKey } from '../tools/exports.ts'
 import { MachineFolders, machineAbsent } from '../tools/folders.ts'
 import { readOnlyTree } from '../tools/graph.ts'
@@ -85,6 +85,17 @@ class FilesHost implements Host {
     return [...(await this.#folders.list()), ...theirs.map((machine) => machine.id)]
   }
 
+  async found(): Promise<FoundMachine[]> {
+    const { directory } = this.#folders
+    const machines: FoundMachine[] = []
+    for (const { id, name, paths } of await findOperatorMachines(directory)) {
+      const disks = await Promise.all(paths.map((path) => readOperatorDisk(directory, path))).catch(unusable)
+      if (disks !== undefined)
+        machines.push({ id, name, disks: disks.map(({ id, sizeBytes }) => ({ id, sizeBytes })) })
+    }
+    return machines
+  }
+
   openExports(id: MachineId, key: string, signal: AbortSignal): Promise<DiskExports> {
     assert(isExportKey(key), 'an export key is letters and digits')
     return this.#lock.run(id, async () => {
@@ -164,6 +175,10 @@ class FilesHost implements Host {
 async function removeIfEmpty(directory: string, machine: OperatorMachine): Promise<void> {
   const parent = join(machine.paths[0] ?? directory, '..')
   if (parent !== directory && (await readdir(parent)).length === 0) await rm(parent, { recursive: true })
+}
+
+function unusable(error: unknown): undefined {
+  if (!isFault(error, 'invalid')) throw error
 }
 
 function noConsole(): Fault {

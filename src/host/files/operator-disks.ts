@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type FileHandle, open, readdir } from 'node:fs/promises'
-import { extname, join } from 'node:path'
+import { extname, join, parse } from 'node:path'
 import { Fault } from '../../image/fault.ts'
 import type { DiskId, MachineId } from '../../image/ids.ts'
 import type { BlockNode } from '../tools/graph.ts'
@@ -11,6 +11,8 @@ const FORMATS: Readonly<Record<string, 'raw' | 'qcow2'>> = { '.raw': 'raw', '.im
 /** A machine that the operator put there as files: `NAME.qcow2`, or a folder `NAME/` with one file per disk. */
 export interface OperatorMachine {
   readonly id: MachineId
+  /** The file's or the folder's name, without the ending that tells the format. */
+  readonly name: string
   readonly paths: readonly string[]
 }
 
@@ -35,12 +37,12 @@ export async function findOperatorMachines(directory: string): Promise<OperatorM
   for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const path = join(directory, entry.name)
     if (entry.isFile() && isDisk(entry.name)) {
-      machines.push({ id: idOfName<'machine'>(entry.name), paths: [path] })
+      machines.push({ id: idOfName<'machine'>(entry.name), name: parse(entry.name).name, paths: [path] })
     } else if (entry.isDirectory() && !entry.name.startsWith('.')) {
       const names = (await readdir(path)).sort()
       if (names.includes('spec.json')) continue
       const paths = names.filter(isDisk).map((name) => join(path, name))
-      if (paths.length > 0) machines.push({ id: idOfName<'machine'>(entry.name), paths })
+      if (paths.length > 0) machines.push({ id: idOfName<'machine'>(entry.name), name: entry.name, paths })
     }
   }
   return machines

@@ -127,6 +127,11 @@ export class SimulatedHost implements Host {
     return [...this.#machines.keys()].sort()
   }
 
+  /** Every machine here was made by `ensureMachine`. */
+  async found(): Promise<[]> {
+    return []
+  }
+
   async openExports(id: MachineId, key: string, signal: AbortSignal): Promise<DiskExports> {
     assert(isExportKey(key), 'an export key is letters and digits')
     this.#begin('openExports', signal)

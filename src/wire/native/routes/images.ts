@@ -30,8 +30,6 @@ export const imageRoutes: readonly Route[] = [
     async run({ app, caller, region }, parameters) {
       const { kinds, states, osType } = parameters
       const regionId = region(parameters.region)
-      // Ids were given and none of them can be an image: nothing matches.
-      if (parameters.ids?.length === 0) return { total: 0, images: [] }
       const { total, items } = await app.images.list(
         caller,
         {

@@ -34,8 +34,6 @@ export const machineRoutes: readonly Route[] = [
     async run({ app, caller, region }, parameters) {
       const { states, imageIds, zone } = parameters
       const regionId = region(parameters.region)
-      // Ids were given and none of them can name anything: nothing matches.
-      if (parameters.ids?.length === 0 || imageIds?.length === 0) return { total: 0, machines: [] }
       const { total, items } = await app.machines.list(
         caller,
         {
