@@ -58,16 +58,23 @@ export async function startServer(options: {
   readonly listen: string
   readonly importDirectory: string
   readonly environment?: Readonly<Record<string, string>>
+  /** A command that runs the server, put before its own: `['nice']`, or a shell that mounts something first. */
+  readonly wrapper?: readonly string[]
 }): Promise<Server> {
   const { data } = options
   await mkdir(data, { recursive: true, mode: 0o700 })
   const log = openSync(join(data, 'server.log'), 'a', 0o600)
   const startedMs = performance.now()
-  const child = spawn(
+  const [program = '', ...args] = [
+    ...(options.wrapper ?? []),
     join(ROOT, 'bin/calotype'),
-    ['serve', '--data', data, '--listen', options.listen, '--import-directory', options.importDirectory],
-    { stdio: ['ignore', log, log], detached: true, env: { ...process.env, ...options.environment } },
-  )
+    ...['serve', '--data', data, '--listen', options.listen, '--import-directory', options.importDirectory],
+  ]
+  const child = spawn(program, args, {
+    stdio: ['ignore', log, log],
+    detached: true,
+    env: { ...process.env, ...options.environment },
+  })
   child.unref()
   while (!(await answers(data))) {
     if (child.exitCode !== null || child.signalCode !== null) {

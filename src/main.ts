@@ -7,6 +7,7 @@ import { DatabaseSync } from 'node:sqlite'
 import type pino from 'pino'
 import type { Parts } from './app/parts.ts'
 import { runCli } from './cli/program.ts'
+import type { ServeRaw } from './host/tools/still-exports.ts'
 import { Fault } from './image/fault.ts'
 import { parseSettings, type Settings } from './settings.ts'
 
@@ -75,7 +76,7 @@ async function createHost(settings: Settings, runDirectory: string, log: pino.Lo
     }
     case 'files': {
       const { createFilesHost } = await import('./host/files/host.ts')
-      return createFilesHost({ directory, runDirectory })
+      return createFilesHost({ directory, runDirectory, serveRaw })
     }
     case 'simulated': {
       const { createSimulation } = await import('./simulation.ts')
@@ -85,6 +86,19 @@ async function createHost(settings: Settings, runDirectory: string, log: pino.Lo
       settings.host.driver satisfies never
       throw new Error('unreachable')
   }
+}
+
+/** Where `qemu-nbd` is not installed, raw files are served by ourselves. */
+const serveRaw: ServeRaw = async (path, { socketPath, exportName }) => {
+  const { serveNbd } = await import('./disk/nbd-server.ts')
+  const { fileDisk } = await import('./disk/file-disk.ts')
+  return serveNbd({
+    listen: { socketPath },
+    async resolve(name) {
+      if (name === exportName) return fileDisk(path)
+      throw new Fault('absent', `There is no export '${name}'.`, { subject: 'disk' })
+    },
+  })
 }
 
 export interface RunningServer {
@@ -139,7 +153,7 @@ export async function startServer(settings: Settings): Promise<RunningServer> {
   const taskParts = { catalog, host, jobs, clock, nbdSocketPath, importDirectory: settings.importDirectory }
   const runner = await createTasks(
     taskParts,
-    { runDirectory, recordDirectory: join(settings.data, 'opened') },
+    { runDirectory, recordDirectory: join(settings.data, 'opened'), serveRaw },
     note,
   )
   const gateway = await createWire(
@@ -193,7 +207,7 @@ export async function startServer(settings: Settings): Promise<RunningServer> {
 
 async function createTasks(
   parts: import('./tasks/parts.ts').TaskParts,
-  where: { readonly runDirectory: string; readonly recordDirectory: string },
+  where: Parameters<typeof import('./host/export-file.ts').exportRawFile>[2],
   log: (record: Record<string, unknown>) => void,
 ) {
   const { createRunner } = await import('./tasks/runner.ts')

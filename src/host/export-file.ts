@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DiskId, MachineId } from '../image/ids.ts'
 import { ExportRecords } from './tools/exports.ts'
-import { StillExports } from './tools/still-exports.ts'
+import { type ServeRaw, StillExports } from './tools/still-exports.ts'
 
 export interface ExportedFile {
   readonly socketPath: string
@@ -14,16 +14,21 @@ export interface ExportedFile {
 /**
  * A raw disk file as a read-only NBD export, known by `key` (letters and digits); a second call with the same key
  * finds the first one's. `close`, or the next call with the key, takes away what a crash left.
- * Faults: 'unavailable' when `qemu-nbd` is missing or fails.
+ * Served by `qemu-nbd`, which knows the file's holes, or where that is missing by `serveRaw`.
+ * Faults: 'unavailable' when neither can.
  */
 export async function exportRawFile(
   path: string,
   key: string,
-  where: { readonly runDirectory: string; readonly recordDirectory: string },
+  where: {
+    readonly runDirectory: string
+    readonly recordDirectory: string
+    readonly serveRaw?: ServeRaw
+  },
   signal: AbortSignal,
 ): Promise<ExportedFile> {
   const { size } = await stat(path)
-  const exports = new StillExports(where.runDirectory)
+  const exports = new StillExports(where.runDirectory, where.serveRaw)
   const records = new ExportRecords(join(where.recordDirectory, key))
   const disk = {
     id: `import${key}` as DiskId,

@@ -93,3 +93,32 @@ test('a run directory too long for sockets is refused at once', async (t) => {
   const runDirectory = join(place.directory, 'x'.repeat(80))
   await assert.rejects(createFilesHost({ directory: place.machines, runDirectory }), isFaultOf('invalid'))
 })
+
+test('where qemu-nbd is not installed, raw disks are served by ourselves, and qcow2 ones say what is missing', async (t) => {
+  const place = await RealPlace.make()
+  t.after(() => place.close())
+  const path = process.env.PATH
+  t.after(() => {
+    process.env.PATH = path
+  })
+  const served: string[] = []
+  const host = await createFilesHost({
+    directory: place.machines,
+    runDirectory: place.run,
+    serveRaw: async (file) => {
+      served.push(file)
+      return { close: async () => void served.pop() }
+    },
+  })
+  place.hosts.push(host)
+  await writeFile(join(place.machines, 'a.raw'), Buffer.alloc(MEBIBYTE, 1))
+  await qemuImg('create', '-f', 'qcow2', join(place.machines, 'b.qcow2'), '1M')
+  process.env.PATH = place.run
+  const raw = idOfName<'machine'>('a.raw')
+  await host.openExports(raw, 'k', never())
+  assert.deepEqual(served, [join(place.machines, 'a.raw')])
+  assert.equal((await host.openExports(raw, 'k', never())).moment, 'same')
+  await host.closeExports(raw, 'k')
+  assert.deepEqual(served, [])
+  await assert.rejects(host.openExports(idOfName<'machine'>('b.qcow2'), 'k', never()), /qemu-utils/)
+})

@@ -9,7 +9,7 @@ import { MachineFolders, machineAbsent } from '../tools/folders.ts'
 import { readOnlyTree } from '../tools/graph.ts'
 import { KeyedLock } from '../tools/keyed-lock.ts'
 import { SOCKET_NAME_LONGEST, socketPath } from '../tools/sockets.ts'
-import { type StillDisk, StillExports } from '../tools/still-exports.ts'
+import { type ServeRaw, type StillDisk, StillExports } from '../tools/still-exports.ts'
 import { findOperatorMachines, type OperatorMachine, readOperatorDisk } from './operator-disks.ts'
 
 export interface FilesHostOptions {
@@ -17,12 +17,14 @@ export interface FilesHostOptions {
   readonly directory: string
   /** Sockets; its path is at most 70 bytes long. */
   readonly runDirectory: string
+  /** Without it, and without `qemu-nbd`, no disk can be read; with it, raw ones can. */
+  readonly serveRaw?: ServeRaw
 }
 
 /** Where records about the operator's machines go: their own files and folders are never touched. */
 const RECORDS = '.records'
 
-/** Machines that are disk files and never run, for hosts without a hypervisor. Reading them needs `qemu-nbd`. */
+/** Machines that are disk files and never run, for hosts without a hypervisor. Reading qcow2 needs `qemu-nbd`. */
 export async function createFilesHost(options: FilesHostOptions): Promise<Host> {
   socketPath(options.runDirectory, SOCKET_NAME_LONGEST)
   await mkdir(options.runDirectory, { recursive: true, mode: 0o700 })
@@ -44,7 +46,7 @@ class FilesHost implements Host {
 
   constructor(options: FilesHostOptions, folders: MachineFolders) {
     this.#folders = folders
-    this.#exports = new StillExports(options.runDirectory)
+    this.#exports = new StillExports(options.runDirectory, options.serveRaw)
   }
 
   ensureMachine(spec: MachineSpec, signal: AbortSignal): Promise<void> {

@@ -34,9 +34,13 @@ function isGood(code: unknown, good: readonly number[] = []): boolean {
   return typeof code === 'number' && good.includes(code)
 }
 
+/** The reason of the fault when a program is not installed, for those who can do without it. */
+export const TOOL_MISSING = 'tool-missing'
+
 export function toolMissing(tool: string, packageName: string, cause?: unknown): Fault {
   return new Fault('unavailable', `'${tool}' is not installed. Install the package '${packageName}'.`, {
     subject: 'host',
+    reason: TOOL_MISSING,
     cause,
   })
 }

@@ -1,10 +1,12 @@
 import { rm } from 'node:fs/promises'
+import { isFault } from '../../image/fault.ts'
 import type { DiskId, MachineId } from '../../image/ids.ts'
 import type { DiskExports } from '../contract.ts'
 import { startDaemon } from './daemon.ts'
 import { type ExportedDisk, type ExportRecords, exportsOf } from './exports.ts'
 import type { BlockNode } from './graph.ts'
 import { endProcess, findProcess } from './processes.ts'
+import { TOOL_MISSING } from './run.ts'
 import { shortName, socketPath } from './sockets.ts'
 
 export interface StillDisk {
@@ -12,6 +14,15 @@ export interface StillDisk {
   readonly sizeBytes: number
   readonly tree: BlockNode
 }
+
+/**
+ * Serves a raw file at a socket, for as long as this process lives: what is done where `qemu-nbd` is not installed.
+ * Passed in, because the doors do not import each other.
+ */
+export type ServeRaw = (
+  path: string,
+  at: { readonly socketPath: string; readonly exportName: string },
+) => Promise<{ close(): Promise<void> }>
 
 /** Connections that one export takes at once; a capture reads each disk over several. */
 const CLIENT_COUNT_MAX = 16
@@ -21,9 +32,13 @@ const START_TIMEOUT_MS = 45_000
 /** Read-only exports of the disks of a machine that stands still: one `qemu-nbd` process per disk. */
 export class StillExports {
   readonly #runDirectory: string
+  readonly #serveRaw: ServeRaw | undefined
+  /** By socket path. */
+  readonly #served = new Map<string, { close(): Promise<void> }>()
 
-  constructor(runDirectory: string) {
+  constructor(runDirectory: string, serveRaw?: ServeRaw) {
     this.#runDirectory = runDirectory
+    this.#serveRaw = serveRaw
   }
 
   /** The caller has made sure that no guest runs; the record keeps one from starting until `close`. */
@@ -51,7 +66,7 @@ export class StillExports {
     const record = { key, how: 'still', disks: exported, consistency: 'crash', pausedMs: 0 } as const
     await records.write({ ...record, state: 'opening' })
     try {
-      for (const [index, disk] of exported.entries()) await start(disk, disks[index]?.tree, signal)
+      for (const [index, disk] of exported.entries()) await this.#start(disk, disks[index]?.tree, signal)
       await records.write({ ...record, state: 'open' })
     } catch (error) {
       // Should this fail too, the record stays, and the next call by this key takes the rest away.
@@ -65,6 +80,8 @@ export class StillExports {
     const record = await records.find(key)
     if (record === undefined) return
     for (const disk of record.disks) {
+      await this.#served.get(disk.socketPath)?.close()
+      this.#served.delete(disk.socketPath)
       await endProcess(pidPath(disk), 2_000)
       await rm(disk.socketPath, { force: true })
       await rm(pidPath(disk), { force: true })
@@ -74,9 +91,29 @@ export class StillExports {
   }
 
   async #allLive(disks: readonly ExportedDisk[]): Promise<boolean> {
-    for (const disk of disks) if ((await findProcess(pidPath(disk))) === undefined) return false
+    for (const disk of disks) {
+      if (this.#served.has(disk.socketPath)) continue
+      if ((await findProcess(pidPath(disk))) === undefined) return false
+    }
     return true
   }
+
+  async #start(disk: ExportedDisk, tree: BlockNode | undefined, signal: AbortSignal): Promise<void> {
+    try {
+      await start(disk, tree, signal)
+    } catch (error) {
+      const isMissing = isFault(error) && error.reason === TOOL_MISSING
+      const path = tree === undefined ? undefined : rawFileOf(tree)
+      if (!isMissing || path === undefined || this.#serveRaw === undefined) throw error
+      this.#served.set(disk.socketPath, await this.#serveRaw(path, disk))
+    }
+  }
+}
+
+/** The file behind a tree that is nothing but a raw file. */
+function rawFileOf({ driver, file }: BlockNode): string | undefined {
+  const { driver: protocol, filename } = (file ?? {}) as { driver?: unknown; filename?: unknown }
+  return driver === 'raw' && protocol === 'file' && typeof filename === 'string' ? filename : undefined
 }
 
 /** Beside its socket in the run folder, which is empty after a reboot, as the process table is. */
