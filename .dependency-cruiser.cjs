@@ -17,7 +17,9 @@ const upward = rooms.map((room, index) => ({
   name: `${room}-looks-up-only`,
   severity: 'error',
   from: { path: `^src/${room}/` },
-  to: { path: `^src/(${[...rooms.slice(index + 1)].join('|') || 'nothing'})/|^src/${room === 'cli' ? 'main' : '(main|settings)'}` },
+  to: {
+    path: `^src/(${[...rooms.slice(index + 1)].join('|') || 'nothing'})/|^src/${room === 'cli' ? 'main' : '(main|settings)'}`,
+  },
 }))
 const doors = ['objects', 'catalog', 'disk', 'host']
 const apart = doors.map((door) => ({

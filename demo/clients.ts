@@ -78,7 +78,9 @@ export function uhostClient(endpoint: URL, key: KeyPair): Call {
     const names = Object.keys(form).sort((a, b) => (a < b ? -1 : 1))
     const text = names.map((name) => name + form[name]).join('') + key.accessKeySecret
     form.Signature = createHash('sha1').update(text).digest('hex')
-    const response = await fetch(endpoint, { method: 'POST', body: new URLSearchParams(form) })
+    // As the newer Go client: servers may be set to ask for it (`uhostReplayWindowSeconds`).
+    const headers = { 'U-Timestamp-Ms': String(Date.now()) }
+    const response = await fetch(endpoint, { method: 'POST', headers, body: new URLSearchParams(form) })
     const answer = (await response.json()) as Record<string, unknown>
     if (answer.RetCode !== 0) throw new UHostError(action, Number(answer.RetCode), String(answer.Message))
     return answer

@@ -4,6 +4,8 @@ import type { Server } from './server.ts'
 
 const PROMPT = 'guest# '
 const LOOK_MS = 100
+/** More than what is kept of a console needs; a guest that never stops talking must not hold us. */
+const READS_MAX = 100
 
 /** The serial console of a guest made from the demo's base image, through our own API. */
 export class GuestConsole {
@@ -26,11 +28,17 @@ export class GuestConsole {
     this.#path = `/v1/machines/${spellId('machine', id, 'native')}/console`
   }
 
-  async #more(): Promise<void> {
+  /** Reads on; false when the guest has said nothing new. */
+  async #more(): Promise<boolean> {
     const query = { ...this.#place, from: this.#next }
-    const said = await this.#server.native.call<{ next: number; bytes: string }>('GET', this.#path, { query })
+    type Said = { from: number; next: number; bytes: string }
+    const said = await this.#server.native.call<Said>('GET', this.#path, { query })
+    // Only the newest part of a console is kept: what comes behind a gap is no continuation of what came before it.
+    if (said.from > this.#next) this.#text += `\n[${said.from - this.#next} bytes are no longer kept]\n`
+    const isMore = said.next > this.#next
     this.#next = said.next
     this.#text += Buffer.from(said.bytes, 'base64').toString('latin1')
+    return isMore
   }
 
   /** Waits until the guest has said it from where we are; answers what came before it. */
@@ -61,8 +69,8 @@ export class GuestConsole {
 
   /** Runs a command in the guest's shell and answers what it printed. */
   async run(command: string): Promise<string> {
-    // What was said before the command, an older prompt included, is not its answer.
-    await this.#more()
+    // What was said before the command, an older prompt included, is not its answer. One read may not hold all of it.
+    for (let read = 0; read < READS_MAX && (await this.#more()); read++) this.#text = ''
     this.#text = ''
     const body = { ...this.#place, bytes: Buffer.from(`${command}\n`).toString('base64') }
     await this.#server.native.call('POST', this.#path, { body })

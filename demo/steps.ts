@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { ServerRefusal } from '../src/cli/failure.ts'
 import type { ShownImage, ShownTask } from '../src/wire/native/show.ts'
 import { GuestConsole } from './guest.ts'
 import { ROOT, type Server } from './server.ts'
@@ -39,17 +40,26 @@ export async function waitForTask(server: Server, id: string): Promise<ShownTask
   }
 }
 
+/** Throws with what to do when the server, started by somebody else, reads another import folder than ours. */
 export async function importBase(server: Server, region: string, name: string): Promise<ShownImage> {
-  const made = await server.native.call<{ imageId: string; taskId: string }>('POST', '/v1/images/import', {
-    body: {
-      region,
-      fileName: 'base.raw',
-      name,
-      kind: 'base',
-      osType: 'Linux',
-      osName: 'Calotype demo Linux',
-    },
-  })
+  const body = {
+    region,
+    fileName: 'base.raw',
+    name,
+    kind: 'base',
+    osType: 'Linux',
+    osName: 'Calotype demo Linux',
+  }
+  const made = await server.native
+    .call<{ imageId: string; taskId: string }>('POST', '/v1/images/import', { body })
+    .catch((cause: unknown) => {
+      if (server.process !== undefined || !(cause instanceof ServerRefusal) || cause.kind !== 'invalid')
+        throw cause
+      const what = `stop it, or put ${join(BASE_FOLDER, 'base.raw')} into its import folder`
+      throw new Error(`found a server at ${server.endpoint.origin}; ${what}. It said: ${cause.message}`, {
+        cause,
+      })
+    })
   const task = await waitForTask(server, made.taskId)
   if (task.state !== 'done') throw new Error(`import: ${task.reason}`)
   return findImage(server, region, made.imageId)

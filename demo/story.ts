@@ -221,9 +221,7 @@ const server = await step(
   async () => running ?? startServer({ data: DATA, listen: LISTEN, importDirectory: BASE_FOLDER }),
   ({ endpoint, readyMs }) => `${endpoint.origin}, ready after ${(readyMs / 1000).toFixed(2)} s`,
 )
-console.log(
-  `          endpoint ${server.endpoint.origin}, first access key in ${join(DATA, 'access-key.json')}`,
-)
+console.log(`          endpoint ${server.endpoint.origin}, first access key in ${server.keySource}`)
 let failed = false
 try {
   await tell(server)

@@ -1,6 +1,7 @@
-import { createHash, randomBytes } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
-import { chmod, mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { access, chmod, constants, lstat, mkdir, rm } from 'node:fs/promises'
+import { flushCompileCache } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -14,12 +15,50 @@ import { parseSettings, type Settings } from './settings.ts'
 /** A unix socket's path has at most 107 bytes, and the names below this folder take up to 37. */
 const RUN_DIRECTORY_BYTES_MAX = 70
 
+/** Makes a folder that a setting names. Throws Fault 'invalid' that names the setting. */
+async function ensureFolder(setting: string, path: string, mode = 0o755): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode })
+    if (mode === 0o700) await chmod(path, mode)
+    await access(path, constants.R_OK | constants.W_OK | constants.X_OK)
+  } catch (cause) {
+    const why = (cause as NodeJS.ErrnoException).code ?? 'it is no directory'
+    throw new Fault(
+      'invalid',
+      `The setting ${setting} takes a directory that can be made and written; ${path} cannot (${why}).`,
+      { field: setting, cause },
+    )
+  }
+}
+
+/** The text of the settings file. Throws Fault 'invalid' that names the flag. */
+function readConfig(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    const why = (cause as NodeJS.ErrnoException).code
+    throw new Fault(
+      'invalid',
+      `The flag --config takes a YAML file that can be read; ${path} cannot (${why}).`,
+      {
+        field: 'config',
+        cause,
+      },
+    )
+  }
+}
+
 /** The folder for sockets: in the data directory where the path is short enough, else one of its own. */
 async function ensureRunDirectory(data: string): Promise<string> {
   const inside = join(data, 'run')
   const short = join(tmpdir(), `calotype-${createHash('sha256').update(data).digest('hex').slice(0, 12)}`)
   const path = Buffer.byteLength(inside) <= RUN_DIRECTORY_BYTES_MAX ? inside : short
   await mkdir(path, { recursive: true, mode: 0o700 })
+  // In the common folder for temporary files somebody else may have made it first, to reach our sockets.
+  const found = await lstat(path)
+  if (!found.isDirectory() || found.uid !== process.getuid?.()) {
+    throw new Fault('conflict', `${path} belongs to somebody else. Remove it, or give a shorter --data.`)
+  }
   await chmod(path, 0o700)
   return path
 }
@@ -36,21 +75,6 @@ function lockData(data: string): DatabaseSync {
       cause,
     })
   }
-}
-
-/** Written whole or not at all, readable by its owner alone. */
-async function writePrivate(path: string, text: string | Uint8Array): Promise<void> {
-  await writeFile(`${path}.new`, text, { mode: 0o600, flush: true })
-  await rename(`${path}.new`, path)
-}
-
-/** The secret that the id keys of all domains are derived from, made at the first start. */
-async function ensureDomainsKey(data: string): Promise<Buffer> {
-  const path = join(data, 'domains.key')
-  if (!existsSync(path)) await writePrivate(path, randomBytes(32))
-  const key = readFileSync(path)
-  if (key.length === 32) return key
-  throw new Fault('corrupt', `${path} is damaged: it has to hold 32 bytes. Restore it from a backup.`)
 }
 
 async function createLog(level: Settings['logLevel']): Promise<pino.Logger> {
@@ -106,21 +130,42 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
-/** Joins all parts and listens. What an earlier process left unfinished goes on by itself. */
+/**
+ * Joins all parts and listens. What an earlier process left unfinished goes on by itself. A start that fails takes away
+ * again what it had begun, in reverse, so that the process can end.
+ */
 export async function startServer(settings: Settings): Promise<RunningServer> {
-  await mkdir(settings.data, { recursive: true, mode: 0o700 })
-  await chmod(settings.data, 0o700)
+  const closers: (() => unknown)[] = []
+  const close = async () => {
+    for (let last = closers.pop(); last !== undefined; last = closers.pop()) await last()
+  }
+  try {
+    const url = await joinParts(settings, (closer) => closers.push(closer))
+    return { url, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+async function joinParts(settings: Settings, onClose: (closer: () => unknown) => void): Promise<string> {
+  await ensureFolder('data', settings.data, 0o700)
+  await ensureFolder('importDirectory', settings.importDirectory)
   const lock = lockData(settings.data)
+  onClose(() => lock.close())
+  // Until this server answers itself, nobody is to be sent to the one before it.
+  await rm(join(settings.data, 'endpoint'), { force: true })
+  const { ensureDomainsKey, ensureRegionKey, writePrivate } = await import('./secrets.ts')
   const [log, runDirectory, domainsKey] = await Promise.all([
     createLog(settings.logLevel),
     ensureRunDirectory(settings.data),
     ensureDomainsKey(settings.data),
-    mkdir(settings.importDirectory, { recursive: true }),
   ])
   const clock = () => Date.now()
   const { openSqliteCatalog } = await import('./catalog/sqlite.ts')
   const { ensureRoot } = await import('./app/first-start.ts')
   const catalog = await openSqliteCatalog(join(settings.data, 'catalog.db'))
+  onClose(() => catalog.close())
   const given = settings.accessKey
   const root = await ensureRoot(
     catalog,
@@ -133,22 +178,32 @@ export async function startServer(settings: Settings): Promise<RunningServer> {
   }
 
   const host = await createHost(settings, runDirectory, log)
+  onClose(() => host.close())
   const nbdSocketPath = join(runDirectory, 'images.sock')
   const note = ({ level = 'info', message, ...rest }: Record<string, unknown>) =>
     log[level as 'info'](rest, String(message))
-  const { createJobs } = await import('./tasks/threads/jobs.ts')
-  const jobs = createJobs({
-    places: settings.regions.map((region) => ({
+  const placeOf = async (region: Settings['regions'][number]) => ({
+    regionId: region.id,
+    objectsFolder: region.objects,
+    indexPath: join(settings.data, 'regions', region.id, 'index.db'),
+    domainsKey,
+    regionKey: await ensureRegionKey({
+      data: settings.data,
       regionId: region.id,
       objectsFolder: region.objects,
-      indexPath: join(settings.data, 'regions', region.id, 'index.db'),
-      domainsKey,
-    })),
+      given: settings.regionKeys[region.id],
+      old: settings.oldRegionKeys[region.id],
+    }),
+    isEncrypting: settings.encryption === 'on',
+  })
+  const { createJobs } = await import('./tasks/threads/jobs.ts')
+  const jobs = createJobs({
+    places: await Promise.all(settings.regions.map(placeOf)),
     threadCount: settings.capture.workers,
     nbdSocketPath,
     log: note,
   })
-
+  onClose(() => jobs.close())
   await jobs.prepare()
   const taskParts = { catalog, host, jobs, clock, nbdSocketPath, importDirectory: settings.importDirectory }
   const runner = await createTasks(
@@ -156,6 +211,7 @@ export async function startServer(settings: Settings): Promise<RunningServer> {
     { runDirectory, recordDirectory: join(settings.data, 'opened'), serveRaw },
     note,
   )
+  onClose(() => runner.close())
   const gateway = await createWire(
     {
       catalog,
@@ -175,9 +231,6 @@ export async function startServer(settings: Settings): Promise<RunningServer> {
     settings,
     log,
   )
-  const { url } = await gateway.listen(settings.listen.host, settings.listen.port)
-  await writePrivate(join(settings.data, 'endpoint'), `${url}\n`)
-
   const { adoptMachines } = await import('./app/adopt.ts')
   const home = settings.regions.find((region) => region.id === settings.defaultRegion)
   const adopted = await adoptMachines(
@@ -186,28 +239,22 @@ export async function startServer(settings: Settings): Promise<RunningServer> {
     { regionId: settings.defaultRegion, zone: home?.zones[0] ?? '' },
     clock(),
   )
+  onClose(() => gateway.close())
+  const { url } = await gateway.listen(settings.listen.host, settings.listen.port)
   // Guests that kept running wait for their disks; then come the tasks that had not ended.
   const machine = await catalog.rows.selectFrom('machine').select('id').limit(1).executeTakeFirst()
   if (machine !== undefined) await jobs.serve()
   const resumed = await runner.resume()
+  const endpointPath = join(settings.data, 'endpoint')
+  await writePrivate(endpointPath, `${url}\n`)
+  onClose(() => rm(endpointPath, { force: true }))
   log.info({ url, data: settings.data, resumed, adopted }, 'ready')
-  return {
-    url,
-    async close() {
-      await gateway.close()
-      await runner.close()
-      await jobs.close()
-      await host.close()
-      await catalog.close()
-      await rm(join(settings.data, 'endpoint'), { force: true })
-      lock.close()
-    },
-  }
+  return url
 }
 
 async function createTasks(
   parts: import('./tasks/parts.ts').TaskParts,
-  where: Parameters<typeof import('./host/export-file.ts').exportRawFile>[2],
+  where: ConstructorParameters<typeof import('./host/export-file.ts').RawFileExports>[0],
   log: (record: Record<string, unknown>) => void,
 ) {
   const { createRunner } = await import('./tasks/runner.ts')
@@ -216,7 +263,7 @@ async function createTasks(
   const { copyBatch, copyImage } = await import('./tasks/copy-image.ts')
   const { importImage } = await import('./tasks/import-image.ts')
   const { verifyRegion } = await import('./tasks/verify-region.ts')
-  const { exportRawFile } = await import('./host/export-file.ts')
+  const { RawFileExports } = await import('./host/export-file.ts')
   const runner: import('./tasks/runner.ts').Runner = createRunner({
     catalog: parts.catalog,
     clock: parts.clock,
@@ -225,7 +272,7 @@ async function createTasks(
       captureImage(parts),
       copyImage(parts),
       copyBatch(parts, () => runner),
-      importImage(parts, (path, key, signal) => exportRawFile(path, key, where, signal)),
+      importImage(parts, new RawFileExports(where)),
       verifyRegion(parts),
       power.launchMachine(parts),
       power.startMachine(parts),
@@ -273,7 +320,7 @@ async function createWire(parts: Parts, settings: Settings, log: pino.Logger) {
 async function serve(flags: Readonly<Record<string, string | undefined>>): Promise<void> {
   const { config, ...rest } = flags
   const settings = parseSettings({
-    ...(config === undefined ? {} : { file: { path: config, text: readFileSync(config, 'utf8') } }),
+    ...(config === undefined ? {} : { file: { path: config, text: readConfig(config) } }),
     environment: process.env,
     flags: rest,
   })
@@ -296,6 +343,12 @@ async function serve(flags: Readonly<Record<string, string | undefined>>): Promi
   }
   process.once('SIGTERM', stop)
   process.once('SIGINT', stop)
+  // Else only a polite end would keep what was compiled, and the next start after a crash would be slow.
+  flushCompileCache()
 }
 
-if (import.meta.main) process.exitCode = await runCli(process.argv.slice(2), { serve })
+if (import.meta.main) {
+  process.exitCode = await runCli(process.argv.slice(2), { serve })
+  // A start that failed halfway may have left sockets and timers behind, which would keep the process.
+  if (process.exitCode !== 0) process.exit()
+}

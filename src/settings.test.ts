@@ -66,8 +66,10 @@ test('the defaults', () => {
     host: { driver: 'qemu', acceleration: 'auto', graceSeconds: 10 },
     accessKey: undefined,
     capture: { workers: 2 },
+    encryption: 'on',
+    regionKeys: {},
+    oldRegionKeys: {},
     clockSkewMinutes: 15,
-    nonceMinutes: 31,
     importDirectory: '/data/imports',
     bodyLimitBytes: 1_048_576,
     logLevel: 'info',
@@ -120,8 +122,8 @@ test('every setting can be given each way its row says, and an error names that 
     'accessKey.id': 'calotype-first-key',
     'accessKey.secret': 'not-a-real-secret-000',
     'capture.workers': '64',
+    encryption: 'off',
     clockSkewMinutes: '1440',
-    nonceMinutes: '40',
     bodyLimitBytes: '65536',
     logLevel: 'silent',
     imagesPerRegionMax: '1000000',
@@ -138,8 +140,6 @@ test('every setting can be given each way its row says, and an error names that 
     const bad = setting.takes === 'a directory' ? '~/images' : ' '
     const base: Record<string, string> = { CALOTYPE_DATA: '/data' }
     if (setting.key.startsWith('accessKey')) Object.assign(base, keyPair)
-    // A skew of a day needs nonces kept for two.
-    if (setting.key === 'clockSkewMinutes') base.CALOTYPE_NONCE_MINUTES = '2881'
     const at = (settings: unknown): unknown => {
       return setting.key.split('.').reduce((node, name) => (node as Record<string, unknown>)[name], settings)
     }
@@ -212,7 +212,6 @@ test('numbers are whole and within their range, from every source', () => {
     ['host.graceSeconds', 'hostGraceSeconds', 0, 600],
     ['capture.workers', 'captureWorkers', 1, 64],
     ['clockSkewMinutes', 'clockSkewMinutes', 1, 1440],
-    ['nonceMinutes', 'nonceMinutes', 30, 2881],
     ['bodyLimitBytes', 'bodyLimitBytes', 65_536, 67_108_864],
     ['imagesPerRegionMax', 'imagesPerRegionMax', 1, 1_000_000],
     ['uhostReplayWindowSeconds', 'uhostReplayWindowSeconds', 1, 86_400],
@@ -227,13 +226,25 @@ test('numbers are whole and within their range, from every source', () => {
   refuses({ yaml: 'bodyLimitBytes: true' }, 'bodyLimitBytes', 'not true')
 })
 
-test('nonces are remembered at least as long as a request may be good', () => {
-  assert.equal(parse({ yaml: 'clockSkewMinutes: 60' }).nonceMinutes, 121)
-  refuses(
-    { yaml: 'clockSkewMinutes: 60\nnonceMinutes: 119' },
-    'nonceMinutes',
-    'at least twice clockSkewMinutes',
-  )
+test('keys of regions come from the environment alone, for regions that there are, and are never shown', () => {
+  const key = 'AB'.repeat(32)
+  const environment = {
+    CALOTYPE_DATA: '/data',
+    CALOTYPE_REGION_KEY_CN_HANGZHOU: key,
+    CALOTYPE_REGION_KEY_HK: '',
+    CALOTYPE_OLD_REGION_KEY_HK: key,
+  }
+  const { regionKeys, oldRegionKeys } = parse({ environment })
+  assert.deepEqual(regionKeys, { 'cn-hangzhou': key })
+  assert.deepEqual(oldRegionKeys, { hk: key })
+  for (const name of ['CALOTYPE_REGION_KEY_HK', 'CALOTYPE_OLD_REGION_KEY_HK']) {
+    for (const wrong of [key.slice(1), `${key}ab`, `${key.slice(1)}g`, ' ']) {
+      const bad = { ...environment, [name]: wrong }
+      refuses({ environment: bad }, 'regionKey', name, 'takes 64 hex digits', /^(?!.*ABAB)/)
+    }
+  }
+  const lost = { ...environment, CALOTYPE_REGION_KEY_HONGKONG: key }
+  refuses({ environment: lost }, 'regionKey', 'CALOTYPE_REGION_KEY_HONGKONG fits no region', /^(?!.*ABAB)/)
 })
 
 test('the access key comes from the environment alone, whole, and is never shown', () => {

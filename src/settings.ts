@@ -5,13 +5,14 @@ import { dirname, join, resolve } from 'node:path'
 import type { Fault } from './image/fault.ts'
 import type { RegionId } from './image/ids.ts'
 import { describe, parseDirectory, parseFile, refused, type Tree } from './settings/file.ts'
-import { defaultRegions, parseRegions, type RegionSettings } from './settings/regions.ts'
+import { defaultRegions, parseRegionKeys, parseRegions, type RegionSettings } from './settings/regions.ts'
 import { attributeOf, getSetting, SETTINGS, type SettingRow } from './settings/table.ts'
 
 export { attributeOf, type RegionSettings, SETTINGS, type SettingRow }
 
 const DRIVERS = ['qemu', 'files', 'simulated'] as const
 const ACCELERATIONS = ['auto', 'kvm', 'tcg'] as const
+const ENCRYPTIONS = ['on', 'off'] as const
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
 /** Everything that can be set, checked and frozen. It may hold a secret: never log it whole. */
@@ -31,8 +32,12 @@ export interface Settings {
   /** Undefined when the environment gives none: then the first start makes one. */
   readonly accessKey: { readonly id: string; readonly secret: string } | undefined
   readonly capture: { readonly workers: number }
+  readonly encryption: (typeof ENCRYPTIONS)[number]
+  /** 64 hex digits by region id, for those regions that the environment gives a key. */
+  readonly regionKeys: Readonly<Record<string, string>>
+  /** Likewise, the keys before: what they wrap is to be wrapped again. */
+  readonly oldRegionKeys: Readonly<Record<string, string>>
   readonly clockSkewMinutes: number
-  readonly nonceMinutes: number
   readonly bodyLimitBytes: number
   readonly logLevel: (typeof LOG_LEVELS)[number]
   readonly imagesPerRegionMax: number
@@ -92,7 +97,6 @@ export function parseSettings(input: SettingsInput): Settings {
     ? parseRegions(tree.get('regions'), { path, folder: resolve(folder, dirname(path)), data })
     : defaultRegions(data)
   const ids = regions.map(({ id }) => id)
-  const clockSkewMinutes = pick('clockSkewMinutes', wholeNumber(1, 1440))
   const accessKey = {
     id: pick('accessKey.id', fitting(/^[A-Za-z0-9._+/=-]{3,128}$/), ''),
     secret: pick('accessKey.secret', fitting(/^[\x21-\x7e]{16,256}$/), ''),
@@ -126,9 +130,10 @@ export function parseSettings(input: SettingsInput): Settings {
         Math.min(4, input.coreCount ?? availableParallelism()),
       ),
     },
-    clockSkewMinutes,
-    // A request is good from one skew before its own time to one after: its nonce has to be known all that while.
-    nonceMinutes: pick('nonceMinutes', wholeNumber(2 * clockSkewMinutes, 2881), 2 * clockSkewMinutes + 1),
+    encryption: pick('encryption', oneOf(ENCRYPTIONS)),
+    regionKeys: parseRegionKeys('CALOTYPE_REGION_KEY_', ids, input.environment),
+    oldRegionKeys: parseRegionKeys('CALOTYPE_OLD_REGION_KEY_', ids, input.environment),
+    clockSkewMinutes: pick('clockSkewMinutes', wholeNumber(1, 1440)),
     bodyLimitBytes: pick('bodyLimitBytes', wholeNumber(65_536, 67_108_864)),
     logLevel: pick('logLevel', oneOf(LOG_LEVELS)),
     imagesPerRegionMax: pick('imagesPerRegionMax', wholeNumber(1, 1_000_000)),

@@ -1,3 +1,4 @@
+import type { ConsoleText } from '../host/contract.ts'
 import type { Dialect, ImageId, MachineId, ProjectId, RegionId, TaskId } from '../image/ids.ts'
 import type { Image, ImageKind, OsType } from '../image/image.ts'
 import type { Machine, MachineState } from '../image/machine.ts'
@@ -221,10 +222,11 @@ export interface App {
     stop(caller: Caller, input: MachineBatch & { readonly how: 'graceful' | 'power' }): Promise<void>
     /** Gone from lists at once. With `stoppedOnly` a running machine is Fault 'conflict' 'machine'. */
     remove(caller: Caller, input: MachineBatch & { readonly stoppedOnly: boolean }): Promise<void>
+    /** As `Host.readConsole`: a piece of bounded length, which may start later than asked. */
     readConsole(
       caller: Caller,
       where: InProject & { regionId: RegionId; machineId: MachineId; fromByte: number },
-    ): Promise<Buffer>
+    ): Promise<ConsoleText>
     writeConsole(
       caller: Caller,
       where: InProject & { regionId: RegionId; machineId: MachineId; bytes: Uint8Array },

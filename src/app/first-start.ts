@@ -14,8 +14,8 @@ function newAccountId(): string {
 }
 
 /**
- * The account, its root user and its default project, made when the catalog has none; then a key of the root user:
- * the one given, else the oldest there is, else a new one. May run twice.
+ * The account, its root user and its default project, made when the catalog has none; then the one key of the root
+ * user: the one given, which replaces every other, else the one there is, else a new one. May run twice.
  */
 export async function ensureRoot(
   catalog: Catalog,
@@ -54,6 +54,8 @@ export async function ensureRoot(
       .executeTakeFirst()
     if (given === undefined && kept !== undefined) return { keyId: kept.id, secret: kept.secret }
     const key = given ?? newAccessKey()
+    // Whoever gives a key replaces the ones before: a key that leaked is gone with the next start.
+    await rows.updateTable('accessKey').set({ isActive: 0 }).where('userId', '=', root.id).execute()
     await rows
       .insertInto('accessKey')
       .values({ id: key.keyId, userId: root.id, secret: key.secret, isActive: 1, createdAtMs: nowMs })

@@ -3,7 +3,7 @@ import { type Policy, parsePolicy } from '../access/policy.ts'
 import { systemPolicies } from '../access/system-policies.ts'
 import type { Rows } from '../catalog/contract.ts'
 import { Fault, isFault } from '../image/fault.ts'
-import { type ProjectId, parseProjectId } from '../image/ids.ts'
+import { type Dialect, type Id, type ProjectId, parseProjectId, spellId } from '../image/ids.ts'
 import { ACTIONS, type UseCase } from './actions.ts'
 import type { Caller } from './contract.ts'
 import type { Parts } from './parts.ts'
@@ -11,7 +11,7 @@ import type { Parts } from './parts.ts'
 /** What a call is about, for policies and for the audit record. '*' where it is about no one thing. */
 export interface Target {
   readonly regionId?: string | undefined
-  /** `kind/id`, for example `image/0a1b…`. A call about several names each: a policy may speak of one of them. */
+  /** `kind/id`, for example `image/0a1b…`; the door's own spelling is put in its place. A call about several names each: a policy may speak of one of them. */
   readonly resource?: string | readonly string[] | undefined
   readonly projectId?: ProjectId | undefined
   /**
@@ -38,6 +38,17 @@ export interface Guard {
   ): Promise<T>
 }
 
+/** What a cloud calls a machine. Source: uhost.md §5 for `instance/`; WUYING publishes none. */
+const MACHINE_WORDS = { wuying: 'desktop', uhost: 'instance', native: 'machine' } as const
+
+/** `machine/0a1b…` as the callers of one door know it: `instance/uhost-0a1b…`. Policies are written with such. */
+function spellResource(resource: string, door: Dialect): string {
+  const [, kind, rest = ''] = /^(image|machine|task)\/(.*)$/s.exec(resource) ?? []
+  if (kind !== 'image' && kind !== 'machine' && kind !== 'task') return resource
+  const id = rest === '*' ? rest : spellId(kind, rest as Id<typeof kind>, door)
+  return `${kind === 'machine' ? MACHINE_WORDS[door] : kind}/${id}`
+}
+
 const URN_HEADS = { wuying: 'acs', uhost: 'ucs', native: 'calotype' } as const
 
 export function createGuard({ catalog, clock }: Pick<Parts, 'catalog' | 'clock'>): Guard {
@@ -50,7 +61,9 @@ export function createGuard({ catalog, clock }: Pick<Parts, 'catalog' | 'clock'>
   const urns = (caller: Caller, action: string, target: Target): string[] => {
     const head = `${URN_HEADS[caller.door]}:${action.split(':')[0]}:${target.regionId ?? '*'}:${caller.accountId}`
     const { resource = '*' } = target
-    return (typeof resource === 'string' ? [resource] : resource).map((one) => `${head}:${one}`)
+    return (typeof resource === 'string' ? [resource] : resource).map(
+      (one) => `${head}:${spellResource(one, caller.door)}`,
+    )
   }
 
   /** The user's policies by the project they are attached in; '' holds those attached everywhere. */

@@ -6,7 +6,7 @@ import { parseDescription, parseFileName, parseImageName } from '../image/names.
 import type { CaptureInput } from '../tasks/capture-image.ts'
 import type { CopyInput } from '../tasks/copy-image.ts'
 import { checkImportFile, type ImportInput } from '../tasks/import-image.ts'
-import type { App, ImageFilter } from './contract.ts'
+import type { App, Caller, ImageFilter } from './contract.ts'
 import { findImage, findMachine, refuseWhileCaptured } from './find.ts'
 import type { Guard } from './guard.ts'
 import type { Parts } from './parts.ts'
@@ -17,6 +17,11 @@ type NewImage = Pick<
   'projectId' | 'regionId' | 'kind' | 'origin' | 'name' | 'osType' | 'osName' | 'disks'
 > &
   Partial<Pick<Image, 'description' | 'tag' | 'sourceMachineId' | 'sourceImageId'>>
+
+function parseWord(text: string, field: string): string {
+  if (!/\p{Cc}/u.test(text)) return text
+  throw new Fault('invalid', `'${field}' takes text without control characters.`, { field })
+}
 
 export function createImages(parts: Parts, guard: Guard): App['images'] {
   const { catalog, runner, clock } = parts
@@ -48,9 +53,9 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
         origin: image.origin,
         name: parseImageName(image.name),
         description: parseDescription(image.description ?? ''),
-        tag: image.tag ?? 'Default',
+        tag: parseWord(image.tag ?? 'Default', 'tag'),
         osType: image.osType,
-        osName: image.osName,
+        osName: parseWord(image.osName, 'osName'),
         state: 'creating',
         taskId: null,
         digest: null,
@@ -95,6 +100,28 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
     return q
   }
 
+  /** A base image is every project's: whoever removes one needs the right that making one takes. */
+  async function admitForBase(
+    caller: Caller,
+    input: { readonly regionId: RegionId; readonly imageIds: readonly ImageId[] },
+    projectId: ProjectId,
+  ): Promise<void> {
+    if (caller.door !== 'native') return
+    const base = await catalog.rows
+      .selectFrom('image')
+      .select('id')
+      .where('id', 'in', input.imageIds)
+      .where('kind', '=', 'base')
+      .execute()
+    if (base.length === 0) return
+    await guard.admit(caller, 'images.remove', {
+      regionId: input.regionId,
+      projectId,
+      resource: base.map(({ id }) => `image/${id}`),
+      reach: 'account',
+    })
+  }
+
   return {
     capture(caller, input) {
       return guard.change(
@@ -123,7 +150,7 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
                 origin: 'capture',
                 name:
                   input.name ??
-                  `${machine.name}-${new Date(clock()).toISOString().slice(0, 19).replace(/:/g, '')}`,
+                  `${machine.name.slice(0, 100)}-${new Date(clock()).toISOString().slice(0, 19).replace(/:/g, '')}`,
                 osType: machine.osType,
                 osName: machine.osName,
                 disks,
@@ -350,6 +377,7 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
     remove(caller, input) {
       const resources = [...new Set(input.imageIds)].map((id) => `image/${id}`)
       return guard.change(caller, 'images.remove', target(input, resources), async (projectId) => {
+        await admitForBase(caller, input, projectId)
         const live = await catalog.transaction(async (rows) => {
           const tasks: TaskId[] = []
           for (const imageId of new Set(input.imageIds)) {

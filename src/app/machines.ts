@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { Fault } from '../image/fault.ts'
+import { Fault, isFault } from '../image/fault.ts'
 import { type MachineId, newId, type ProjectId, type RegionId, type TaskId } from '../image/ids.ts'
 import type { Machine, MachineDiskRecord, MachineState } from '../image/machine.ts'
 import { MIB, SECTOR_BYTES } from '../image/region.ts'
@@ -34,7 +34,13 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
   /** A guest may have switched itself off; its row learns of it when somebody looks. */
   async function refresh(machine: Machine): Promise<Machine> {
     if (machine.state !== 'running' || !host.traits.starts) return machine
-    if ((await host.power(machine.id)) === 'running') return machine
+    try {
+      if ((await host.power(machine.id)) === 'running') return machine
+    } catch (error) {
+      // One machine that the host cannot judge must not keep all others from being listed.
+      if (isFault(error)) return machine
+      throw error
+    }
     const changed = await catalog.rows
       .updateTable('machine')
       .set({ state: 'stopped' })
@@ -135,6 +141,22 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
     return disks
   }
 
+  /** What every door's machine keeps, whatever its own cloud's narrower rule. Throws Fault 'invalid'. */
+  function refuseBadTexts({ name, tag, typeName, labels }: NewMachine): void {
+    if (/^\s|\s$|^$|\p{Cc}/u.test(name) || name.length > 256) {
+      throw new Fault(
+        'invalid',
+        'A machine name has 1 to 256 characters, no control characters, no blanks at its ends.',
+        { subject: 'name', field: 'name' },
+      )
+    }
+    const texts = { tag, typeName, labels: labels.flatMap(({ key, value }) => [key, value]).join('') }
+    for (const [field, text] of Object.entries(texts)) {
+      if (/\p{Cc}/u.test(text))
+        throw new Fault('invalid', `'${field}' takes text without control characters.`, { field })
+    }
+  }
+
   const query = (filter: MachineFilter, projectId: ProjectId) => {
     let q = catalog.rows
       .selectFrom('machine')
@@ -158,6 +180,7 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
   return {
     create(caller, input) {
       return guard.change(caller, 'machines.create', target(input, 'machine/*'), async (projectId) => {
+        refuseBadTexts(input)
         const region = parts.regions.find((r) => r.id === input.regionId)
         const zone = input.zone ?? region?.zones[0] ?? ''
         if (!region?.zones.includes(zone)) {

@@ -48,11 +48,15 @@ export function createProjects({ catalog, clock }: Parts, guard: Guard): App['pr
         'projects.create',
         { resource: `project/${name}`, reach: 'account' },
         async () => {
-          if (!/^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,62}$/u.test(name)) {
-            throw new Fault('invalid', 'A project name has 1 to 63 letters, digits, spaces, dots, hyphens.', {
-              subject: 'name',
-              field: 'name',
-            })
+          if (!/^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,62}$(?<! )/u.test(name)) {
+            throw new Fault(
+              'invalid',
+              'A project name has 1 to 63 letters, digits, dots, hyphens, underscores, and spaces inside.',
+              {
+                subject: 'name',
+                field: 'name',
+              },
+            )
           }
           const projectId = newProjectId()
           await catalog.transaction(async (rows) => {

@@ -119,7 +119,8 @@ export function createTasks({ catalog, runner }: Parts, guard: Guard): App['task
       return guard.change(
         caller,
         'tasks.verify',
-        { resource: input.regionIds.map((id) => `region/${id}`) },
+        // A region holds the images of all projects, and the report names them.
+        { resource: input.regionIds.map((id) => `region/${id}`), reach: 'account' },
         async (projectId) => {
           const taskIds = await catalog.transaction(async (rows) => {
             const made: TaskId[] = []

@@ -75,6 +75,27 @@ test('it is kept as a crash of the machine needs it', () =>
     assert.deepEqual(await read('synchronous'), [2])
   }))
 
+test('a full disk is a fault of kind full, and the catalog goes on once there is room', () =>
+  inPlace(async ({ rows, transaction }) => {
+    const limitPages = (count: number) => sql`${sql.raw(`pragma max_page_count = ${count}`)}`.execute(rows)
+    const fill = () =>
+      transaction(async (within) => {
+        const nonce = 'n'.repeat(100_000)
+        for (let i = 0; i < 100; i++) {
+          await within
+            .insertInto('nonce')
+            .values({ keyId: `${i}`, nonce, expiresAtMs: 1 })
+            .execute()
+        }
+      })
+    await limitPages(200)
+    await assert.rejects(fill(), { name: 'Fault', kind: 'full' })
+    assert.deepEqual(await rows.selectFrom('nonce').selectAll().execute(), [])
+    await limitPages(100_000)
+    await fill()
+    assert.equal((await rows.selectFrom('nonce').select('keyId').execute()).length, 100)
+  }))
+
 test('a catalog in memory, for tests, is as good', async () => {
   const catalog = await openSqliteCatalog(':memory:')
   await catalog.rows.insertInto('nonce').values({ keyId: 'k', nonce: 'n', expiresAtMs: 1 }).execute()

@@ -1,6 +1,7 @@
 import { chmodSync } from 'node:fs'
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import { Kysely, SqliteDialect } from 'kysely'
+import { Fault } from '../image/fault.ts'
 import type { Catalog } from './contract.ts'
 import { migrate } from './migrations.ts'
 import type { Schema } from './schema.ts'
@@ -14,12 +15,30 @@ function driver(database: DatabaseSync) {
       const bind = (parameters: readonly unknown[]) => parameters as SQLInputValue[]
       return {
         reader: statement.columns().length > 0,
-        all: (parameters: readonly unknown[]) => statement.all(...bind(parameters)),
-        run: (parameters: readonly unknown[]) => statement.run(...bind(parameters)),
+        all: (parameters: readonly unknown[]) => guard(() => statement.all(...bind(parameters))),
+        run(parameters: readonly unknown[]) {
+          // SQLite itself rolls back on some failures, a full disk for one; the failure is what is to be told.
+          if (text === 'rollback' && !database.isTransaction) return { changes: 0, lastInsertRowid: 0 }
+          return guard(() => statement.run(...bind(parameters)))
+        },
         iterate: (parameters: readonly unknown[]) =>
           statement.iterate(...bind(parameters)) as IterableIterator<unknown>,
       }
     },
+  }
+}
+
+const SQLITE_FULL = 13
+
+/** A full disk as a Fault, everything else unchanged. Source: SQLite, "Result and Error Codes". */
+function guard<Result>(run: () => Result): Result {
+  try {
+    return run()
+  } catch (error) {
+    if (!(error instanceof Error) || !('errcode' in error)) throw error
+    if ((Number(error.errcode) & 0xff) !== SQLITE_FULL) throw error
+    const message = "The disk of the server's data directory is full. Make room there, then try again."
+    throw new Fault('full', message, { subject: 'store', cause: error })
   }
 }
 

@@ -7,6 +7,8 @@ import { afterEach, beforeEach, test } from 'node:test'
 import { Fault } from '../image/fault.ts'
 import { spellId } from '../image/ids.ts'
 import { fakeImage, fakeMachine } from '../wire/native/fixture-nouns.ts'
+import type { Client, Query } from './client.ts'
+import { printConsole } from './console.ts'
 import { memoryIo, startServer, type TestServer } from './fixture.ts'
 import { runCli, type ServeFlags } from './program.ts'
 
@@ -174,6 +176,26 @@ test('the console: print, send, and a keyboard until Ctrl-]', async () => {
     0,
   )
   assert.match(server.fake.console.toString(), /echo hi\n$/)
+})
+
+test('a console whose start is no longer kept is printed from where it begins, and says so', async () => {
+  const kept = { from: 100, text: 'newer' }
+  const client: Client = {
+    async call<Answer>(_method: string, _path: string, { query }: { query?: Query } = {}) {
+      const from = Math.max(Number(query?.from), kept.from)
+      const bytes = Buffer.from(kept.text.slice(from - kept.from, from - kept.from + 2))
+      return { from, next: from + bytes.length, bytes: bytes.toString('base64') } as Answer
+    },
+  }
+  const print = async (fromByte: number) => {
+    const { io, text } = memoryIo()
+    const options = { path: '/', query: { region: undefined, project: undefined }, fromByte }
+    const next = await printConsole(io, client, options)
+    return [next, text('stdout'), text('stderr')]
+  }
+  assert.deepEqual(await print(0), [105, 'newer', ''])
+  assert.deepEqual(await print(40), [105, 'newer', '[60 bytes before this are no longer kept]\r\n'])
+  assert.deepEqual(await print(103), [105, 'er', ''])
 })
 
 test('projects, users and policies', async () => {

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { resolveConnection } from './connection.ts'
+import { readServerKey, resolveConnection } from './connection.ts'
 
 const KEY = { accessKeyId: 'AK1', accessKeySecret: 's1' }
 const ENVIRONMENT = { CALOTYPE_ACCESS_KEY_ID: 'AKENV', CALOTYPE_ACCESS_KEY_SECRET: 'senv' }
@@ -41,6 +41,19 @@ test('what is nearer to the command wins', () => {
   const keyFile = join(folder, 'access-key.json')
   assert.deepEqual(resolved({ keyFile }, ENVIRONMENT), ['http://127.0.0.1:8370', 'AK1', 's1'])
   assert.deepEqual(resolved({}, { CALOTYPE_KEY_FILE: keyFile }), ['http://127.0.0.1:8370', 'AK1', 's1'])
+})
+
+test('a server that got its key from the environment has no key file', () => {
+  const data = mkdtempSync(join(folder, 'given-'))
+  writeFileSync(join(data, 'endpoint'), 'http://127.0.0.1:1234\n')
+  assert.deepEqual(resolved({ data }, ENVIRONMENT), ['http://127.0.0.1:1234', 'AKENV', 'senv'])
+  assert.match(readServerKey(data, ENVIRONMENT).source, /CALOTYPE_ACCESS_KEY_ID/)
+  for (const environment of [{}, { CALOTYPE_ACCESS_KEY_ID: 'AKENV' }]) {
+    assert.throws(() => resolveConnection({ data }, environment), /then set CALOTYPE_ACCESS_KEY_ID/)
+  }
+  writeFileSync(join(data, 'access-key.json'), JSON.stringify(KEY))
+  assert.deepEqual(resolved({ data }, ENVIRONMENT), ['http://127.0.0.1:1234', 'AK1', 's1'])
+  assert.equal(readServerKey(data, ENVIRONMENT).source, join(data, 'access-key.json'))
 })
 
 test('what is missing or ill-formed says what it takes', () => {

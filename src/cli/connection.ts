@@ -54,10 +54,14 @@ function findEndpoint(flags: ConnectionFlags, environment: Environment): URL {
   return kept ?? new URL(DEFAULT_ENDPOINT)
 }
 
-function readKeyFile(path: string): { keyId: string; secret: string } {
+interface Key {
+  readonly keyId: string
+  readonly secret: string
+}
+
+function findKeyFile(path: string): Key | undefined {
   const text = findFile(path)
-  if (text === undefined)
-    throw usageFailure(`There is no key file ${path}. The server writes one at its first start.`)
+  if (text === undefined) return undefined
   let value: { accessKeyId?: unknown; accessKeySecret?: unknown } | null
   try {
     value = JSON.parse(text) as typeof value
@@ -71,13 +75,41 @@ function readKeyFile(path: string): { keyId: string; secret: string } {
   return { keyId: accessKeyId, secret: accessKeySecret }
 }
 
-function findKey(flags: ConnectionFlags, environment: Environment): { keyId: string; secret: string } {
-  if (flags.keyFile !== undefined) return readKeyFile(flags.keyFile)
-  if (flags.data !== undefined) return readKeyFile(join(flags.data, 'access-key.json'))
+function readKeyFile(path: string): Key {
+  const key = findKeyFile(path)
+  if (key === undefined) throw usageFailure(`There is no key file ${path}. Give the path of one.`)
+  return key
+}
+
+function findEnvironmentKey(environment: Environment): Key | undefined {
   const { CALOTYPE_ACCESS_KEY_ID: keyId, CALOTYPE_ACCESS_KEY_SECRET: secret } = environment
-  if (keyId && secret) return { keyId, secret }
+  return keyId && secret ? { keyId, secret } : undefined
+}
+
+/**
+ * The key of the server over `data`: in its file, else the one of the environment, because a server that got its first
+ * key there writes none. Throws CommandFailure.
+ */
+export function readServerKey(data: string, environment: Environment): Key & { readonly source: string } {
+  const path = join(data, 'access-key.json')
+  const inFile = findKeyFile(path)
+  if (inFile !== undefined) return { ...inFile, source: path }
+  const given = findEnvironmentKey(environment)
+  if (given !== undefined)
+    return { ...given, source: 'CALOTYPE_ACCESS_KEY_ID and CALOTYPE_ACCESS_KEY_SECRET' }
+  throw usageFailure(
+    `There is no key file ${path}. The server writes one at its first start, unless the environment gave it a key: ` +
+      'then set CALOTYPE_ACCESS_KEY_ID and CALOTYPE_ACCESS_KEY_SECRET here too.',
+  )
+}
+
+function findKey(flags: ConnectionFlags, environment: Environment): Key {
+  if (flags.keyFile !== undefined) return readKeyFile(flags.keyFile)
+  if (flags.data !== undefined) return readServerKey(flags.data, environment)
+  const given = findEnvironmentKey(environment)
+  if (given !== undefined) return given
   if (environment.CALOTYPE_KEY_FILE) return readKeyFile(environment.CALOTYPE_KEY_FILE)
-  if (environment.CALOTYPE_DATA) return readKeyFile(join(environment.CALOTYPE_DATA, 'access-key.json'))
+  if (environment.CALOTYPE_DATA) return readServerKey(environment.CALOTYPE_DATA, environment)
   throw usageFailure(
     'No access key. Set CALOTYPE_ACCESS_KEY_ID and CALOTYPE_ACCESS_KEY_SECRET, or give --key-file FILE or the ' +
       "server's --data DIRECTORY.",
@@ -89,5 +121,7 @@ function findKey(flags: ConnectionFlags, environment: Environment): { keyId: str
  * files of the server's data directory, then the default endpoint. Throws CommandFailure.
  */
 export function resolveConnection(flags: ConnectionFlags, environment: Environment): Connection {
-  return { endpoint: findEndpoint(flags, environment), ...findKey(flags, environment) }
+  const endpoint = findEndpoint(flags, environment)
+  const { keyId, secret } = findKey(flags, environment)
+  return { endpoint, keyId, secret }
 }

@@ -14,16 +14,25 @@ export interface ConsoleOptions {
 }
 
 interface Said {
+  /** Above the byte that was asked for when what came before is no longer kept. */
+  readonly from: number
   readonly next: number
   readonly bytes: string
 }
 
-/** Prints what the console says from a byte on, until it has no more now. Returns the byte to go on from. */
+/**
+ * Prints what the console says from a byte on, until it has no more now. Returns the byte to go on from. What is no
+ * longer kept is counted on standard error.
+ */
 export async function printConsole(io: Io, client: Client, options: ConsoleOptions): Promise<number> {
   let from = options.fromByte
   for (;;) {
     const query = { ...options.query, from }
     const said = await client.call<Said>('GET', options.path, { query })
+    // 0 is the start of what there is, not a byte somebody saw.
+    if (said.from > from && from > 0) {
+      io.stderr.write(`[${said.from - from} bytes before this are no longer kept]\r\n`)
+    }
     if (said.next === from) return from
     io.stdout.write(Buffer.from(said.bytes, 'base64'))
     from = said.next

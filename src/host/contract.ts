@@ -60,6 +60,17 @@ export interface FoundMachine {
   readonly disks: readonly { readonly id: DiskId; readonly sizeBytes: number }[]
 }
 
+/** A piece of what a guest said: `bytes` from byte `fromByte` of all it ever said. */
+export interface ConsoleText {
+  readonly fromByte: number
+  readonly bytes: Buffer
+}
+
+/** The most that one `readConsole` answers. */
+export const CONSOLE_ANSWER_BYTES_MAX = 256 * 1024
+/** So much of the newest that a guest said is kept. */
+export const CONSOLE_KEPT_BYTES = 16 * 1024 * 1024
+
 /**
  * The hypervisor. Every implementation passes `hostSuite`. All calls may run twice; none needs memory of an earlier
  * process: a new driver over the same folder finds the machines of the old one, running guests included.
@@ -83,10 +94,13 @@ export interface Host {
    * 'power' pulls it at once. A stopped one is left alone.
    */
   ensureStopped(id: MachineId, how: 'graceful' | 'power', signal: AbortSignal): Promise<void>
-  /** Stops the guest and removes its disks and everything else of it. An absent machine is no fault. */
+  /**
+   * Stops the guest and removes its disks and everything else of it. An absent machine is no fault, nor is one whose
+   * record is damaged.
+   */
   ensureGone(id: MachineId, signal: AbortSignal): Promise<void>
   power(id: MachineId): Promise<MachinePower>
-  /** All machines the driver holds. */
+  /** All machines the driver holds, also those whose records cannot be read. */
   list(): Promise<MachineId[]>
   /** Those of them that are the operator's own; one whose disks cannot be used is left out. */
   found(): Promise<FoundMachine[]>
@@ -98,8 +112,13 @@ export interface Host {
   openExports(id: MachineId, key: string, signal: AbortSignal): Promise<DiskExports>
   /** Takes everything of `openExports` away from the machine, also what a crash left. May be called for nothing. */
   closeExports(id: MachineId, key: string): Promise<void>
-  /** The serial console: what the guest said so far, and a way to type. */
-  readConsole(id: MachineId, fromByte: number): Promise<Buffer>
+  /**
+   * What the guest's serial console said from byte `fromByte` of all it ever said: at most CONSOLE_ANSWER_BYTES_MAX, so
+   * ask again from where the answer ends; empty if nothing is new. Only the newest CONSOLE_KEPT_BYTES are sure to be
+   * there: where `fromByte` is older, the answer starts later and says where.
+   */
+  readConsole(id: MachineId, fromByte: number): Promise<ConsoleText>
+  /** Types into the serial console. Fault 'conflict' unless the guest runs. */
   writeConsole(id: MachineId, bytes: Uint8Array): Promise<void>
   /** Lets go of sockets and helper processes of this driver, never of guests. */
   close(): Promise<void>

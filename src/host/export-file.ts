@@ -1,47 +1,49 @@
-import { stat } from 'node:fs/promises'
+import { rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DiskId, MachineId } from '../image/ids.ts'
 import { ExportRecords } from './tools/exports.ts'
 import { type ServeRaw, StillExports } from './tools/still-exports.ts'
 
-export interface ExportedFile {
-  readonly socketPath: string
-  readonly exportName: string
-  readonly sizeBytes: number
-  close(): Promise<void>
-}
-
 /**
- * A raw disk file as a read-only NBD export, known by `key` (letters and digits); a second call with the same key
- * finds the first one's. `close`, or the next call with the key, takes away what a crash left.
- * Served by `qemu-nbd`, which knows the file's holes, or where that is missing by `serveRaw`.
- * Faults: 'unavailable' when neither can.
+ * Raw disk files as read-only NBD exports, each known by a key (letters and digits). Served by `qemu-nbd`, which knows
+ * a file's holes, or where that is missing by `serveRaw`. A new one over the same folders finds and ends the exports
+ * of an earlier process.
  */
-export async function exportRawFile(
-  path: string,
-  key: string,
-  where: {
+export class RawFileExports {
+  readonly #exports: StillExports
+  readonly #recordDirectory: string
+
+  constructor(where: {
     readonly runDirectory: string
     readonly recordDirectory: string
     readonly serveRaw?: ServeRaw
-  },
-  signal: AbortSignal,
-): Promise<ExportedFile> {
-  const { size } = await stat(path)
-  const exports = new StillExports(where.runDirectory, where.serveRaw)
-  const records = new ExportRecords(join(where.recordDirectory, key))
-  const disk = {
-    id: `import${key}` as DiskId,
-    sizeBytes: size,
-    tree: { driver: 'raw', 'read-only': true, file: { driver: 'file', filename: path, 'read-only': true } },
+  }) {
+    this.#exports = new StillExports(where.runDirectory, where.serveRaw)
+    this.#recordDirectory = where.recordDirectory
   }
-  const opened = await exports.open('import' as MachineId, key, [disk], records, signal)
-  const [first] = opened.disks
-  if (first === undefined) throw new Error('one disk was given')
-  return {
-    socketPath: first.socketPath,
-    exportName: first.exportName,
-    sizeBytes: size,
-    close: () => exports.close(key, records),
+
+  /** Fault 'unavailable' when nobody can serve the file. */
+  async open(path: string, key: string, signal: AbortSignal) {
+    const { size: sizeBytes } = await stat(path)
+    const disk = {
+      id: `import${key}` as DiskId,
+      sizeBytes,
+      tree: { driver: 'raw', 'read-only': true, file: { driver: 'file', filename: path, 'read-only': true } },
+    }
+    const records = new ExportRecords(this.#folder(key))
+    const opened = await this.#exports.open('import' as MachineId, key, [disk], records, signal)
+    const [first] = opened.disks
+    if (first === undefined) throw new Error('one disk was given')
+    return { socketPath: first.socketPath, exportName: first.exportName, sizeBytes }
+  }
+
+  /** Takes away what `open` made, also what a crash left. May be called for nothing. */
+  async close(key: string): Promise<void> {
+    await this.#exports.close(key, new ExportRecords(this.#folder(key)))
+    await rm(this.#folder(key), { recursive: true, force: true })
+  }
+
+  #folder(key: string): string {
+    return join(this.#recordDirectory, key)
   }
 }

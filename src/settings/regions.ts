@@ -58,6 +58,33 @@ export function parseRegions(list: unknown, source: RegionSource): readonly Regi
   return regions
 }
 
+/**
+ * The keys that the environment gives regions, by region id. Throws Fault 'invalid', which never shows a key, also for
+ * the key of a region that there is not: a mistyped name would have a new key made for the region that was meant.
+ */
+export function parseRegionKeys(
+  prefix: string,
+  ids: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): Readonly<Record<string, string>> {
+  const keys: Record<string, string> = {}
+  for (const [name, value] of Object.entries(environment)) {
+    if (!name.startsWith(prefix) || value === undefined || value === '') continue
+    const id = ids.find((each) => name === prefix + each.toUpperCase().replaceAll('-', '_'))
+    if (id === undefined) {
+      throw refused(
+        'regionKey',
+        `The environment variable ${name} fits no region. There are ${ids.join(', ')}.`,
+      )
+    }
+    if (!/^[0-9a-f]{64}$/i.test(value)) {
+      throw refused('regionKey', `The environment variable ${name} takes 64 hex digits, not what it holds.`)
+    }
+    keys[id] = value
+  }
+  return keys
+}
+
 function parseRegion(id: unknown, body: unknown, source: RegionSource): RegionSettings {
   if (!isId(id)) throw refusal(source, 'regions', `ids of ${TAKES_ID}`, id)
   const key = `regions.${id}`

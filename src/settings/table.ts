@@ -92,16 +92,16 @@ export const SETTINGS: readonly SettingRow[] = [
     'Threads that read, hash and pack during a capture.',
   ),
   row(
+    'encryption',
+    'on or off',
+    'on',
+    'Whether new chunks are encrypted. What is stored already stays as it is and is read either way.',
+  ),
+  row(
     'clockSkewMinutes',
     'a whole number from 1 to 1440',
     '15',
-    "How far a signed request's clock may be from ours, either way.",
-  ),
-  row(
-    'nonceMinutes',
-    'a whole number from 2 to 2881, at least twice clockSkewMinutes',
-    'twice clockSkewMinutes and 1 (31)',
-    'How long a signature nonce is remembered, so that it cannot be used again.',
+    "How far a signed request's clock may be from ours, either way. Its nonce is remembered for as long as it is good.",
   ),
   row(
     'bodyLimitBytes',
@@ -131,7 +131,7 @@ export const SETTINGS: readonly SettingRow[] = [
     'uhostReplayWindowSeconds',
     'off, or a whole number from 1 to 86400',
     'off',
-    'If a number: UHost requests need `U-Timestamp-Ms`, at most so far from our clock. Official clients do not all send it.',
+    'If a number: a UHost request needs the header `U-Timestamp-Ms`, at most so far from our clock. See below.',
   ),
 ]
 

@@ -3,13 +3,18 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { openDirectoryObjects } from '../objects/directory.ts'
 import { plainBytesOf } from './chunk.ts'
 import { ChunkWriter } from './chunk-writer.ts'
+import { LocalWrapper } from './keys.ts'
 import { openRegionStore } from './region.ts'
 import type { ThreadWork } from './threads.fixture.ts'
 
 const work = workerData as ThreadWork
 const { sessionId, domain, chunkBytes, sizeBytes, claims, ids } = work
 const objects = await openDirectoryObjects({ folder: work.folder, clean: false })
-const region = await openRegionStore({ objects, indexPath: work.indexPath })
+const region = await openRegionStore({
+  objects,
+  indexPath: work.indexPath,
+  wrapper: new LocalWrapper(work.regionKey),
+})
 const writer = await ChunkWriter.open({ region, sessionId, domain, chunkBytes, claims })
 const file = openSync(work.filePath, 'r')
 const chunk = Buffer.allocUnsafeSlow(chunkBytes)

@@ -139,12 +139,12 @@ for (const make of [memoryRegion, directoryRegion]) {
     }))
 
   test(`${what}: an abandoned capture is undone whole, and takes nothing that others hold`, () =>
-    withRegions([make], async (region) => {
+    withRegions([() => make({ store: { fillRandom: (bytes) => bytes.fill(7) } })], async (region) => {
       const kept = diskOf([1, 2, 3, 4, 5, 6])
       await capture(region, 's1', [kept])
       const before = await objectNames(region.objects)
       const domain = TEST_DOMAIN
-      // The same bytes twice: both sessions write the very same packs.
+      // The same bytes and the same nonces twice: both sessions write the very same packs.
       const fresh = [diskOf([11, 13, 15, 17, 19, 21, 1])]
       const other = await writeDisks({ region: region.store, sessionId: 's2', domain, disks: fresh })
       await writeDisks({ region: region.store, sessionId: 's3', domain, disks: fresh })
@@ -167,8 +167,8 @@ for (const make of [memoryRegion, directoryRegion]) {
       assert.deepEqual(region.store.listSessions(), [])
       assert.equal(
         after.filter((name) => !before.includes(name)).length,
-        2 + 1 + 1,
-        'packs, page, image of s2',
+        2 + 1 + 2,
+        'packs, page, signature, image of s2',
       )
       await assertSound(region)
     }))
@@ -303,8 +303,8 @@ test('a project finds what is public, and not what is another project’s', () =
 
 test('the same content has the same digest in every region with the same domain key', () =>
   withRegions([memoryRegion, directoryRegion], async (one, two) => {
-    await one.store.ensureHasher(TEST_DOMAIN)
-    await two.store.adoptDomain(TEST_DOMAIN, one.objects)
+    await one.store.ensureDomain(TEST_DOMAIN)
+    await two.store.adoptDomain(TEST_DOMAIN, one.store)
     const disks = [diskOf([1, 2, 0, 3])]
     assert.equal((await capture(one, 'a', disks)).digest, (await capture(two, 'b', disks)).digest)
   }))
@@ -342,7 +342,7 @@ test('stripes cover every touched chunk once, in order, and are of even size', (
 test('a zero disk stores no pack and no page', () =>
   withRegions([memoryRegion], async (region) => {
     const { digest, content } = await capture(region, 's1', [diskOf([0, 0, 0])])
-    assert.deepEqual(await objectNames(region.objects), [`images/${digest}`])
+    assert.deepEqual(await objectNames(region.objects), [`images/${digest}`, `signatures/${digest}`])
     assert.ok(content.disks[0]?.pages.every((page) => isZeroId(Buffer.from(page, 'hex'), 0)))
     await assertHolds(region.store, digest, [diskOf([0, 0, 0])])
   }))

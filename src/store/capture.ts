@@ -6,8 +6,9 @@ import { ID_BYTES, isZeroId } from './hashes.ts'
 import { encodeImage, type ImageContent, type ImageDisk } from './image.ts'
 import { inOrder } from './in-order.ts'
 import { cutPages, type DiskMap, PAGE_IDS, readPage } from './map.ts'
-import { imageName, pageName } from './names.ts'
+import { imageName, pageName, signatureName } from './names.ts'
 import type { RegionStore } from './region.ts'
+import { encodeSignature } from './signature.ts'
 import { chunkIdAt } from './source.ts'
 
 /** A run of chunks of one disk. */
@@ -135,7 +136,7 @@ export interface NewImage extends Omit<ImageContent, 'version' | 'domain' | 'dis
   readonly disks: readonly (Omit<ImageDisk, 'pages'> & { readonly ids: Uint8Array })[]
 }
 
-/** Makes maps and image object durable, in this order, all still the session's own. */
+/** Makes maps, signature and image object durable, in this order, all still the session's own. */
 export async function writeImage(
   region: RegionStore,
   sessionId: string,
@@ -149,6 +150,8 @@ export async function writeImage(
   const { domain, firmware, os, parent, consistency } = image
   const content: ImageContent = { version: 1, domain, disks, firmware, os, parent, consistency }
   const { digest, bytes } = encodeImage(content)
+  const signature = encodeSignature((await region.ensureDomain(domain, signal)).sign(bytes))
+  await region.putObject(sessionId, signatureName(digest), signature, signal)
   await region.putObject(sessionId, imageName(digest), bytes, signal)
   return { digest, content }
 }

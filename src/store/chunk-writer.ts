@@ -3,6 +3,7 @@ import { ChunkEncoder } from './chunk.ts'
 import { ClaimTable } from './claims.ts'
 import { hashPlain, ID_BYTES, type IdHasher, isAllZero } from './hashes.ts'
 import { PUBLIC_DOMAIN } from './names.ts'
+import type { OpenDomain } from './open-domain.ts'
 import { PackWriter, type PackWriterOptions } from './pack-writer.ts'
 
 export interface ChunkWriterOptions extends PackWriterOptions {
@@ -60,19 +61,19 @@ export class ChunkWriter {
 
   static async open(options: ChunkWriterOptions): Promise<ChunkWriter> {
     const { region, domain, signal } = options
-    const hasher = await region.ensureHasher(domain, signal)
-    const publicHasher = domain === PUBLIC_DOMAIN ? undefined : await region.findHasher(PUBLIC_DOMAIN, signal)
-    return new ChunkWriter(options, hasher, publicHasher)
+    const own = await region.ensureDomain(domain, signal)
+    const shared = domain === PUBLIC_DOMAIN ? undefined : await region.findDomain(PUBLIC_DOMAIN, signal)
+    return new ChunkWriter(options, own, shared)
   }
 
-  private constructor(options: ChunkWriterOptions, hasher: IdHasher, publicHasher: IdHasher | undefined) {
+  private constructor(options: ChunkWriterOptions, own: OpenDomain, shared: OpenDomain | undefined) {
     this.#region = options.region
     this.#sessionId = options.sessionId
     this.#chunkBytes = options.chunkBytes
-    this.#hasher = hasher
-    this.#publicHasher = publicHasher
+    this.#hasher = own.hasher
+    this.#publicHasher = shared?.hasher
     this.#claims = new ClaimTable(options.claims)
-    this.#encoder = new ChunkEncoder(options.chunkBytes)
+    this.#encoder = new ChunkEncoder(options.chunkBytes, options.region.isEncrypting ? own.sealer : undefined)
     this.#packs = new PackWriter(options)
   }
 
@@ -129,7 +130,7 @@ export class ChunkWriter {
       this.#newBytes += plain.length
       this.#packs.mark = this.#fedBytes
       return this.#packs.add(id, plain.length, (target, offset) =>
-        this.#encoder.encodeInto(plain, target, offset),
+        this.#encoder.encodeInto(id, plain, target, offset),
       )
     }
     return undefined

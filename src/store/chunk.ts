@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { promisify } from 'node:util'
 import { constants, crc32, zstdCompressSync, zstdDecompress } from 'node:zlib'
+import { CHUNK_HEADER_BYTES, type ChunkSealer, SEAL_BYTES } from './seal.ts'
 
 /** Source: docs/format.md, "Stored chunk". */
-export const CHUNK_HEADER_BYTES = 4
 export const CHUNK_BYTES_DEFAULT = 256 * 1024
 export const CHUNK_BYTES_MIN = 64 * 1024
 export const CHUNK_BYTES_MAX = 4 * 1024 * 1024
@@ -12,6 +12,7 @@ const VERSION = 1
 const CODEC_RAW = 0
 const CODEC_ZSTD = 1
 const SEAL_NONE = 0
+const SEAL_GCM = 1
 /** Compression that saves less than 3 % costs every later reader more than it saves. */
 const RAW_SHARE = 0.97
 
@@ -30,26 +31,29 @@ export function plainBytesOf(sizeBytes: number, chunkBytes: number, index: numbe
   return Math.min(chunkBytes, sizeBytes - index * chunkBytes)
 }
 
-/** Compresses chunks. One per thread: the options are made once. */
+/** Compresses chunks, and encrypts them if it is given a sealer. One per thread: the options are made once. */
 export class ChunkEncoder {
   readonly #options
+  readonly #sealer: ChunkSealer | undefined
 
-  constructor(chunkBytes: number) {
+  constructor(chunkBytes: number, sealer?: ChunkSealer) {
     // Node's default output buffer of 16 KiB would cost a call per 16 KiB and a copy at the end.
     const chunkSize = chunkBytes + 1024
     this.#options = { chunkSize, params: { [constants.ZSTD_c_compressionLevel]: 1 } }
+    this.#sealer = sealer
   }
 
-  /** The stored form of `plain`, written to `target` at `offset`; answers its length, at most plain + header. */
-  encodeInto(plain: Uint8Array, target: Buffer, offset: number): number {
-    assert(plain.length > 0 && target.length - offset >= plain.length + CHUNK_HEADER_BYTES)
+  /** The stored form of `plain`, written to `target` at `offset`; answers its length, at most 32 more than plain. */
+  encodeInto(id: Uint8Array, plain: Uint8Array, target: Buffer, offset: number): number {
+    assert(plain.length > 0 && target.length - offset >= plain.length + CHUNK_HEADER_BYTES + SEAL_BYTES)
     const packed = zstdCompressSync(plain, this.#options)
     const isRaw = packed.length > plain.length * RAW_SHARE
     const payload = isRaw ? plain : packed
     target[offset] = VERSION
     target[offset + 1] = isRaw ? CODEC_RAW : CODEC_ZSTD
-    target[offset + 2] = SEAL_NONE
+    target[offset + 2] = this.#sealer === undefined ? SEAL_NONE : SEAL_GCM
     target[offset + 3] = 0
+    if (this.#sealer !== undefined) return this.#sealer.sealInto(id, plain.length, payload, target, offset)
     target.set(payload, offset + CHUNK_HEADER_BYTES)
     return payload.length + CHUNK_HEADER_BYTES
   }
@@ -60,20 +64,36 @@ const decompress = promisify(zstdDecompress) as (
   options: { chunkSize: number; maxOutputLength: number },
 ) => Promise<Buffer>
 
+/** What a reader knows of a chunk before it looks at the stored bytes. `crc32` is of the stored bytes. */
+export interface ExpectedChunk {
+  readonly id: Uint8Array
+  readonly plainBytes: number
+  readonly crc32: number
+}
+
 /**
- * The plain bytes of a stored chunk, or undefined if anything about them is wrong: checksum, header, length.
- * Decompression runs on the thread pool, not on the calling thread. The id is the caller's to check.
+ * The plain bytes of a stored chunk, or undefined if anything about them is wrong: checksum, header, seal, length.
+ * Decompression runs on the thread pool, decryption on the calling thread. The id is the caller's to check.
  */
 export async function decodeChunk(
   stored: Uint8Array,
-  plainBytes: number,
-  checksum: number,
+  { id, plainBytes, crc32: checksum }: ExpectedChunk,
+  sealer: ChunkSealer,
 ): Promise<Buffer | undefined> {
   if (stored.length <= CHUNK_HEADER_BYTES || crc32(stored) !== checksum) return undefined
-  if (stored[0] !== VERSION || stored[2] !== SEAL_NONE || stored[3] !== 0) return undefined
-  const payload = stored.subarray(CHUNK_HEADER_BYTES)
-  if (stored[1] === CODEC_RAW) return payload.length === plainBytes ? Buffer.from(payload) : undefined
-  if (stored[1] !== CODEC_ZSTD) return undefined
+  if (stored[0] !== VERSION || stored[3] !== 0) return undefined
+  const codec = stored[1]
+  const seal = stored[2]
+  if (seal !== SEAL_NONE && seal !== SEAL_GCM) return undefined
+  const payload =
+    seal === SEAL_GCM ? sealer.open(id, plainBytes, stored) : stored.subarray(CHUNK_HEADER_BYTES)
+  if (payload === undefined) return undefined
+  if (codec === CODEC_RAW) {
+    if (payload.length !== plainBytes) return undefined
+    // Never a view of the pack's bytes: it would keep all of them alive as long as it is cached.
+    return seal === SEAL_NONE ? Buffer.from(payload) : (payload as Buffer)
+  }
+  if (codec !== CODEC_ZSTD) return undefined
   try {
     const plain = await decompress(payload, { chunkSize: plainBytes + 64, maxOutputLength: plainBytes })
     return plain.length === plainBytes ? plain : undefined

@@ -22,7 +22,10 @@ export function parseDomainId(text: string): DomainId {
 export const packName = (id: PackId): ObjectName => parseObjectName(`packs/${id.slice(0, 2)}/${id}`)
 export const pageName = (id: PageId): ObjectName => parseObjectName(`pages/${id.slice(0, 2)}/${id}`)
 export const imageName = (id: Digest): ObjectName => parseObjectName(`images/${id}`)
-export const keyName = (id: DomainId): ObjectName => parseObjectName(`keys/${id}`)
+export const signatureName = (id: Digest): ObjectName => parseObjectName(`signatures/${id}`)
+export const keyPrefix = (id: DomainId): string => `keys/${id}/`
+/** `keyId` names the region key that wraps the domain's keys. */
+export const keyName = (id: DomainId, keyId: string): ObjectName => parseObjectName(keyPrefix(id) + keyId)
 
 /** The hash an object is named by: the last part of a pack's, page's or image's name. */
 export function hashOfName(name: ObjectName): string {

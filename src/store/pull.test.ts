@@ -53,6 +53,7 @@ function sourceOf(
   return {
     objects,
     getImage: (digest, signal) => region.store.getImage(digest, signal),
+    getSecrets: (domain, signal) => region.store.getSecrets(domain, signal),
     locate: (ids) => region.store.locate(ids),
   }
 }

@@ -2,15 +2,17 @@ import assert from 'node:assert/strict'
 import { Fault } from '../image/fault.ts'
 import type { Digest, DomainId } from '../image/ids.ts'
 import { CHUNK_BYTES_MAX } from './chunk.ts'
-import { ID_BYTES, type IdHasher } from './hashes.ts'
+import { ID_BYTES } from './hashes.ts'
 import { encodeImage, type ImageContent } from './image.ts'
 import { inOrder } from './in-order.ts'
 import { type Batch, compareImage, ImagePages } from './missing.ts'
-import { imageName, packName, pageName } from './names.ts'
+import { imageName, packName, pageName, signatureName } from './names.ts'
+import { OpenDomain } from './open-domain.ts'
 import { PackWriter } from './pack-writer.ts'
 import { mergeRanges, type PackRange, RANGE_LIMITS, type RangeLimits, type WantedChunk } from './ranges.ts'
 import { damagedChunk, openChunk } from './read-chunk.ts'
 import type { RegionStore } from './region.ts'
+import { checkSignature, readSignature } from './signature.ts'
 import type { ReadOnlyRegion } from './source.ts'
 
 export interface PullOptions {
@@ -55,17 +57,21 @@ export async function planPull(options: Omit<PullOptions, 'onProgress' | 'limits
   return (await prepare(options)).plan
 }
 
-async function getImage(source: ReadOnlyRegion, digest: Digest, signal?: AbortSignal): Promise<ImageContent> {
+/** The image, of the digest asked for and signed with its domain's keys, and the signature object's bytes. */
+async function getImage(source: ReadOnlyRegion, digest: Digest, signal?: AbortSignal) {
   const image = await source.getImage(digest, signal)
   if (encodeImage(image).digest !== digest) {
     throw new Fault('corrupt', `The source region answers another image for ${digest}.`, { subject: 'image' })
   }
-  return image
+  const signature = await readSignature(source.objects, digest, signal)
+  const { domain } = image
+  checkSignature(new OpenDomain(domain, await source.getSecrets(domain, signal)), image, signature)
+  return { image, signature }
 }
 
 async function prepare(options: Omit<PullOptions, 'onProgress' | 'limits'>) {
   const { source, target, digest, sessionId, signal } = options
-  const image = await getImage(source, digest, signal)
+  const { image, signature } = await getImage(source, digest, signal)
   const pages = new ImagePages(source, target, sessionId)
   let reusedBytes = 0
   let resumedBytes = 0
@@ -79,13 +85,13 @@ async function prepare(options: Omit<PullOptions, 'onProgress' | 'limits'>) {
   }
   const missingPageBytes = pages.movedBytes
   const plan = { image, reusedBytes, resumedBytes, missingBytes, missingChunkCount, missingPageBytes }
-  return { plan, pages }
+  return { plan, pages, signature }
 }
 
 /**
- * Copies a committed image into the target region and commits it there: packs durable, then pages, then the image
- * object, then all of it visible at once. Every chunk is checked by checksum and keyed id before it is written; its
- * stored form is kept. Run again after a crash with the same session, it moves what is still missing; run again
+ * Copies a committed image into the target region and commits it there: packs durable, then pages, then signature
+ * and image object, then all of it visible at once. Every chunk is decrypted and checked by checksum and keyed id before
+ * it is written; its stored form is kept. Run again after a crash with the same session, it moves what is still missing; run again
  * after success, it moves nothing. To be undone with `abortSession`, also after a failure.
  * Faults: 'absent' (subject 'image') if the source has no such image; 'corrupt' naming what the source serves wrong,
  * after a second read; 'conflict' if source and target hold different keys for one domain; 'full'; 'unavailable'.
@@ -96,9 +102,10 @@ export async function pullImage(options: PullOptions): Promise<PullResult> {
     const image = await target.getImage(digest, signal)
     return { image, bytesMoved: 0, chunksMoved: 0, bytesReused: 0 }
   }
-  const content = await getImage(source, digest, signal)
+  const { image: content } = await getImage(source, digest, signal)
   await target.openSession(sessionId, content.domain, signal)
-  const { plan, pages } = await prepare(options)
+  await target.adoptDomain(content.domain, source, signal)
+  const { plan, pages, signature } = await prepare(options)
   const pull = new Pull(options, plan)
   try {
     for await (const batch of compareImage(content, pages, source, target, sessionId, signal)) {
@@ -115,13 +122,14 @@ export async function pullImage(options: PullOptions): Promise<PullResult> {
     pull.pageDone(page.length)
   }
   const { bytes } = encodeImage(content)
+  await target.putObject(sessionId, signatureName(digest), signature, signal)
   await target.putObject(sessionId, imageName(digest), bytes, signal)
   signal?.throwIfAborted()
   target.commitSession(sessionId)
   pull.committed()
   return {
     image: content,
-    bytesMoved: pull.movedBytes + pages.movedBytes + bytes.length,
+    bytesMoved: pull.movedBytes + pages.movedBytes + signature.length + bytes.length,
     chunksMoved: pull.movedChunkCount,
     bytesReused: plan.reusedBytes,
   }
@@ -143,7 +151,7 @@ class Pull {
   #pageBytes = 0
   readonly #writers = new Map<DomainId, PackWriter>()
   readonly #addedBytes = new Map<DomainId, number>()
-  readonly #hashers = new Map<DomainId, IdHasher>()
+  readonly #domains = new Map<DomainId, OpenDomain>()
   movedBytes = 0
   movedChunkCount = 0
 
@@ -178,9 +186,9 @@ class Pull {
   }
 
   async #learnDomain(domain: DomainId): Promise<void> {
-    if (this.#hashers.has(domain)) return
+    if (this.#domains.has(domain)) return
     const { source, target, signal } = this.#options
-    this.#hashers.set(domain, await target.adoptDomain(domain, source.objects, signal))
+    this.#domains.set(domain, await target.adoptDomain(domain, source, signal))
   }
 
   /** Reads one range and checks its chunks; what is wrong is read once more, in case only the way was bad. */
@@ -232,10 +240,10 @@ class Pull {
   }
 
   async #isRight(chunk: FetchedChunk, batch: Batch): Promise<boolean> {
-    const hasher = this.#hashers.get(chunk.pack.domain)
-    assert(hasher !== undefined)
+    const domain = this.#domains.get(chunk.pack.domain)
+    assert(domain !== undefined)
     if (chunk.plainBytes > CHUNK_BYTES_MAX) return false
-    return (await openChunk(chunk.stored, this.#placeOf(chunk, batch), chunk.id, hasher)) !== undefined
+    return (await openChunk(chunk.stored, this.#placeOf(chunk, batch), chunk.id, domain)) !== undefined
   }
 
   async #add(chunk: FetchedChunk): Promise<void> {

@@ -64,7 +64,7 @@ export async function rebuildIndex(
     })
   }
   const sizeOf = (name: ObjectName) => objects.size(name, signal)
-  for (const prefix of ['pages/', 'images/']) {
+  for (const prefix of ['pages/', 'signatures/', 'images/']) {
     for await (const [name, sizeBytes] of inOrder(
       objects.list(prefix, signal),
       objects.traits.callsMax,

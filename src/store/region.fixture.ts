@@ -5,7 +5,8 @@ import type { DomainId } from '../image/ids.ts'
 import type { ObjectStore } from '../objects/contract.ts'
 import { openDirectoryObjects } from '../objects/directory.ts'
 import { MemoryObjects } from '../objects/memory.ts'
-import { openRegionStore, type RegionStore } from './region.ts'
+import { LocalWrapper } from './keys.ts'
+import { openRegionStore, type RegionStore, type RegionStoreOptions } from './region.ts'
 
 export const TEST_DOMAIN = 'org-test' as DomainId
 export const TEST_CHUNK_BYTES = 64 * 1024
@@ -15,28 +16,36 @@ export interface TestRegion {
   readonly folder: string
   readonly objects: ObjectStore
   store: RegionStore
-  /** What a new process would see. */
-  reopen(objects?: ObjectStore): Promise<RegionStore>
+  /** What a new process would see; `options` replace those that the region was made with. */
+  reopen(objects?: ObjectStore, options?: Partial<RegionStoreOptions>): Promise<RegionStore>
   dispose(): Promise<void>
 }
 
 export type MakeRegion = (options?: {
   readonly wrap?: (objects: ObjectStore) => ObjectStore
+  readonly store?: Partial<RegionStoreOptions>
 }) => Promise<TestRegion>
 
+/** The region key of the nth test region: no two regions have the same. */
+export const testRegionKey = (n: number) => new Uint8Array(32).fill(n)
+let regionCount = 0
+
 /** Packs of about 300 KB, so that small disks fill several. */
-async function makeRegion(kind: 'memory' | 'directory', wrap: (objects: ObjectStore) => ObjectStore) {
+async function makeRegion(kind: 'memory' | 'directory', options: Parameters<MakeRegion>[0] = {}) {
+  const { wrap = (inner: ObjectStore) => inner, store = {} } = options
+  const wrapper = new LocalWrapper(testRegionKey(++regionCount))
   const folder = await mkdtemp(join(tmpdir(), 'store-'))
   const inner = kind === 'memory' ? new MemoryObjects() : await openDirectoryObjects({ folder, clean: true })
-  const open = (objects: ObjectStore) =>
-    openRegionStore({ objects, indexPath: join(folder, 'index.sqlite'), packBytes: 300_000 })
+  const indexPath = join(folder, 'index.sqlite')
+  const open = (objects: ObjectStore, more: Partial<RegionStoreOptions> = {}) =>
+    openRegionStore({ objects, indexPath, packBytes: 300_000, wrapper, ...store, ...more })
   const region: TestRegion = {
     folder,
     objects: inner,
     store: await open(wrap(inner)),
-    async reopen(objects = inner) {
+    async reopen(objects = inner, more = {}) {
       region.store.close()
-      region.store = await open(objects)
+      region.store = await open(objects, more)
       return region.store
     },
     async dispose() {
@@ -47,15 +56,13 @@ async function makeRegion(kind: 'memory' | 'directory', wrap: (objects: ObjectSt
   return region
 }
 
-export const memoryRegion: MakeRegion = (options = {}) =>
-  makeRegion('memory', options.wrap ?? ((inner) => inner))
-export const directoryRegion: MakeRegion = (options = {}) =>
-  makeRegion('directory', options.wrap ?? ((inner) => inner))
+export const memoryRegion: MakeRegion = (options) => makeRegion('memory', options)
+export const directoryRegion: MakeRegion = (options) => makeRegion('directory', options)
 
 /** Names of all objects but the domains' keys, which belong to no session. */
 export async function objectNames(objects: ObjectStore): Promise<string[]> {
   return (await Array.fromAsync(objects.list('')))
-    .filter((name) => /^(packs|pages|images)\//.test(name))
+    .filter((name) => /^(packs|pages|signatures|images)\//.test(name))
     .sort()
 }
 

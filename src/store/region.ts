@@ -6,11 +6,13 @@ import type { ObjectStore } from '../objects/contract.ts'
 import type { ObjectName } from '../objects/names.ts'
 import { ChunkCache } from './cache.ts'
 import { IndexDatabase } from './database.ts'
-import { ensureDomainKey, findDomainKey, getDomainKey } from './domain.ts'
-import { IdHasher, sha256 } from './hashes.ts'
+import { ensureDomainSecrets, findDomainSecrets, getDomainSecrets } from './domain.ts'
+import { sha256 } from './hashes.ts'
 import { type ImageContent, readImage } from './image.ts'
 import { Journal, type SessionRow } from './journal.ts'
+import type { FillRandom, KeyWrapper } from './keys.ts'
 import { hashOfName, imageName, packName } from './names.ts'
+import { type DomainSecrets, OpenDomain } from './open-domain.ts'
 import { PACK_BYTES_DEFAULT, type PackEntry, readPackContent } from './pack.ts'
 import { Places } from './places.ts'
 import { type RebuildReport, rebuildIndex } from './rebuild.ts'
@@ -24,11 +26,17 @@ export interface RegionStoreOptions {
   readonly packBytes?: number
   /** Bytes of decoded chunks that all readers of this store share. */
   readonly cacheBytes?: number
+  /** The region's key. Without it the store can be checked and its index rebuilt, but no chunk written or read. */
+  readonly wrapper?: KeyWrapper
   /**
-   * The key that ids of a domain are to have, equal in all regions that exchange images. Without it the first
-   * region to use a domain makes a random key, and other regions learn it by pulling.
+   * The keys that a domain is to have, equal in all regions that exchange images. Without it the first region to use
+   * a domain makes random ones, and other regions learn them by pulling.
    */
-  readonly idKeyOf?: (domain: DomainId) => Buffer
+  readonly secretsOf?: (domain: DomainId) => DomainSecrets
+  /** False: new chunks are stored unencrypted. What is stored already is read either way. */
+  readonly isEncrypting?: boolean
+  /** Where the nonces of chunks come from. */
+  readonly fillRandom?: FillRandom
 }
 
 /**
@@ -54,50 +62,78 @@ export class RegionStore implements ReadOnlyRegion {
   readonly database: IndexDatabase
   readonly places: Places
   readonly journal: Journal
-  readonly #idKeyOf: ((domain: DomainId) => Buffer) | undefined
-  readonly #hashers = new Map<DomainId, IdHasher>()
+  readonly isEncrypting: boolean
+  readonly #wrapper: KeyWrapper | undefined
+  readonly #secretsOf: ((domain: DomainId) => DomainSecrets) | undefined
+  readonly #fillRandom: FillRandom | undefined
+  readonly #domains = new Map<DomainId, OpenDomain>()
 
   constructor(options: RegionStoreOptions) {
     this.objects = options.objects
     this.packBytes = options.packBytes ?? PACK_BYTES_DEFAULT
     this.cache = new ChunkCache(options.cacheBytes ?? 64 * 1024 * 1024)
-    this.#idKeyOf = options.idKeyOf
+    this.isEncrypting = options.isEncrypting ?? true
+    this.#wrapper = options.wrapper
+    this.#secretsOf = options.secretsOf
+    this.#fillRandom = options.fillRandom
     this.database = new IndexDatabase(options.indexPath)
     this.places = new Places(this.database)
     this.journal = new Journal(this.database)
   }
 
-  /** The domain's hasher for a writer; the domain is made if need be. Faults as `ensureDomainKey`. */
-  async ensureHasher(domain: DomainId, signal?: AbortSignal): Promise<IdHasher> {
-    const known = this.#hashers.get(domain)
+  /** The domain for a writer; its keys are made if need be. Faults as `ensureDomainSecrets`; 'denied' with no key. */
+  async ensureDomain(domain: DomainId, signal?: AbortSignal): Promise<OpenDomain> {
+    const known = this.#domains.get(domain)
     if (known !== undefined) return known
-    const key = await ensureDomainKey(this.objects, domain, this.#idKeyOf?.(domain), signal)
-    return this.#remember(domain, key.idKey)
+    const wanted = this.#secretsOf?.(domain)
+    return this.#open(domain, await ensureDomainSecrets(this.objects, domain, this.#key(), wanted, signal))
   }
 
-  /** The domain's hasher for a reader, undefined where nothing of the domain was ever stored. */
-  async findHasher(domain: DomainId, signal?: AbortSignal): Promise<IdHasher | undefined> {
-    const known = this.#hashers.get(domain)
+  /** The domain, undefined where nothing of it was ever stored. Fault 'denied' with no key, or a wrong one. */
+  async findDomain(domain: DomainId, signal?: AbortSignal): Promise<OpenDomain | undefined> {
+    const known = this.#domains.get(domain)
     if (known !== undefined) return known
-    const key = await findDomainKey(this.objects, domain, signal)
-    return key === undefined ? undefined : this.#remember(domain, key.idKey)
+    const secrets = await findDomainSecrets(this.objects, domain, this.#key(), signal)
+    return secrets === undefined ? undefined : this.#open(domain, secrets)
   }
 
-  /** Takes over the domain's key from another region. Throws Fault 'conflict' if this one has another. */
+  /** The domain for a reader of its chunks. Faults as `findDomain`, and 'corrupt' where its keys are missing. */
+  async getDomain(domain: DomainId): Promise<OpenDomain> {
+    return this.#domains.get(domain) ?? this.#open(domain, await this.getSecrets(domain))
+  }
+
+  /** Source: ReadOnlyRegion. */
+  async getSecrets(domain: DomainId, signal?: AbortSignal): Promise<DomainSecrets> {
+    return getDomainSecrets(this.objects, domain, this.#key(), signal)
+  }
+
+  /** Takes over the domain's keys from another region. Throws Fault 'conflict' if this one has others. */
   async adoptDomain(
     domain: DomainId,
-    source: Pick<ObjectStore, 'size' | 'get'>,
+    source: Pick<ReadOnlyRegion, 'getSecrets'>,
     signal?: AbortSignal,
-  ): Promise<IdHasher> {
-    const key = await getDomainKey(source, domain, signal)
-    await ensureDomainKey(this.objects, domain, key.idKey, signal)
-    return this.#remember(domain, key.idKey)
+  ): Promise<OpenDomain> {
+    const secrets = await source.getSecrets(domain, signal)
+    await ensureDomainSecrets(this.objects, domain, this.#key(), secrets, signal)
+    return this.#open(domain, secrets)
   }
 
-  #remember(domain: DomainId, idKey: Buffer): IdHasher {
-    const hasher = new IdHasher(idKey)
-    this.#hashers.set(domain, hasher)
-    return hasher
+  #key(): KeyWrapper {
+    if (this.#wrapper !== undefined) return this.#wrapper
+    throw new Fault(
+      'denied',
+      'The store was opened without its region key: chunks cannot be read or written.',
+      {
+        subject: 'store',
+        reason: 'region-key',
+      },
+    )
+  }
+
+  #open(id: DomainId, secrets: DomainSecrets): OpenDomain {
+    const domain = new OpenDomain(id, secrets, this.#fillRandom)
+    this.#domains.set(id, domain)
+    return domain
   }
 
   /** Source: ReadOnlyRegion. */

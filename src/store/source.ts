@@ -2,6 +2,7 @@ import type { ChunkId, Digest, DomainId, PackId } from '../image/ids.ts'
 import type { ObjectStore } from '../objects/contract.ts'
 import { ID_BYTES } from './hashes.ts'
 import type { ImageContent } from './image.ts'
+import type { DomainSecrets } from './open-domain.ts'
 import type { ChunkPlace } from './places.ts'
 
 export interface PackRef {
@@ -25,6 +26,11 @@ export interface ReadOnlyRegion {
   /** A committed image. Throws Fault 'absent' (subject 'image'). */
   getImage(digest: Digest, signal?: AbortSignal): Promise<ImageContent>
   readonly objects: Pick<ObjectStore, 'get' | 'size' | 'traits'>
+  /**
+   * A domain's keys, unwrapped, for a region that may have them. Throws Fault 'corrupt' where they are missing, 'denied'
+   * where the region's own key is not at hand.
+   */
+  getSecrets(domain: DomainId, signal?: AbortSignal): Promise<DomainSecrets>
   /** Places of `ids.length / 32` chunks, in the order given. */
   locate(ids: Uint8Array, signal?: AbortSignal): Promise<ChunkTable>
 }

@@ -6,12 +6,14 @@ import { commitImage, cutStripes, type NewImage, type Stripe } from './capture.t
 import { CHUNK_BYTES_DEFAULT } from './chunk.ts'
 import { type CaptureCounts, sumCounts } from './chunk-writer.ts'
 import { newClaims } from './claims.ts'
+import { LocalWrapper } from './keys.ts'
 import { newDiskIds } from './map.ts'
 import { openRegionStore } from './region.ts'
 
 export interface ThreadWork {
   readonly folder: string
   readonly indexPath: string
+  readonly regionKey: Uint8Array
   readonly sessionId: string
   readonly domain: DomainId
   readonly filePath: string
@@ -27,6 +29,7 @@ export interface ThreadWork {
 export interface FileCapture {
   readonly folder: string
   readonly indexPath: string
+  readonly regionKey: Uint8Array
   readonly sessionId: string
   readonly domain: DomainId
   readonly filePath: string
@@ -37,19 +40,20 @@ export interface FileCapture {
 
 /** Captures a raw file with worker threads, the way a task does from NBD exports. */
 export async function captureFile(capture: FileCapture) {
-  const { folder, indexPath, sessionId, domain, filePath, sizeBytes, extents } = capture
+  const { folder, indexPath, regionKey, sessionId, domain, filePath, sizeBytes, extents } = capture
   const chunkBytes = CHUNK_BYTES_DEFAULT
   const objects = await openDirectoryObjects({ folder, clean: false })
-  const region = await openRegionStore({ objects, indexPath })
+  const region = await openRegionStore({ objects, indexPath, wrapper: new LocalWrapper(regionKey) })
   try {
     await region.openSession(sessionId, domain)
-    await region.ensureHasher(domain)
+    await region.ensureDomain(domain)
     const stripes = cutStripes(extents, sizeBytes, chunkBytes)
     const dataBytes = stripes.reduce((sum, stripe) => sum + stripe.dataBytes, 0)
     const ids = newDiskIds(sizeBytes, chunkBytes)
     const work: ThreadWork = {
       folder,
       indexPath,
+      regionKey,
       sessionId,
       domain,
       filePath,

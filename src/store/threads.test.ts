@@ -5,15 +5,18 @@ import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import { newClaims } from './claims.ts'
 import { noise } from './disks.fixture.ts'
+import { LocalWrapper } from './keys.ts'
 import { MapDisk } from './reader.ts'
 import { directoryRegion, TEST_DOMAIN, withRegions } from './region.fixture.ts'
 import { captureFile } from './threads.fixture.ts'
 import { verifyRegion } from './verify.ts'
 
 const MIB = 1024 * 1024
+const regionKey = new Uint8Array(32).fill(200)
+const keyedRegion = () => directoryRegion({ store: { wrapper: new LocalWrapper(regionKey) } })
 
 test('two threads capture a sparse file together and store no chunk twice', () =>
-  withRegions([directoryRegion], async (region) => {
+  withRegions([keyedRegion], async (region) => {
     const filePath = join(region.folder, 'disk')
     const file = await open(filePath, 'w+')
     await file.truncate(600 * MIB + 512)
@@ -31,6 +34,7 @@ test('two threads capture a sparse file together and store no chunk twice', () =
     const { digest, content, counts } = await captureFile({
       folder: region.folder,
       indexPath: join(region.folder, 'index.sqlite'),
+      regionKey,
       sessionId: 's1',
       domain: TEST_DOMAIN,
       filePath,

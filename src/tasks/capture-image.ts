@@ -1,11 +1,13 @@
-import { Fault } from '../image/fault.ts'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Fault, isFault } from '../image/fault.ts'
 import type { Digest, DiskId, ImageId, MachineId, ProjectId, RegionId } from '../image/ids.ts'
 import type { OsType } from '../image/image.ts'
 import type { MachineDiskRecord } from '../image/machine.ts'
-import { domainOf, osOf, setAvailable, setFailed } from './image-row.ts'
+import { domainOf, failAndCleanUp, osOf, setAvailable, setFailed } from './image-row.ts'
+import { explainLostDisk, readPatiently } from './lost-disk.ts'
 import type { TaskParts } from './parts.ts'
 import type { TaskDefinition } from './runner.ts'
-import type { WrittenImage } from './store-jobs.ts'
+import type { WriteJob, WrittenImage } from './store-jobs.ts'
 
 export interface CaptureInput {
   readonly imageId: ImageId
@@ -41,6 +43,7 @@ export function captureImage(parts: TaskParts): TaskDefinition<CaptureInput> {
           }
           const records = JSON.parse(machine.disks) as MachineDiskRecord[]
           await jobs.serve()
+          const wasRunning = (await host.power(input.machineId)) === 'running'
           const exports = await host.openExports(input.machineId, id, signal)
           const disks = input.diskIds.map((diskId) => {
             const disk = exports.disks.find((d) => d.id === diskId)
@@ -51,45 +54,69 @@ export function captureImage(parts: TaskParts): TaskDefinition<CaptureInput> {
             return { sizeBytes, socketPath, exportName, mapName, bus: 'virtio-blk' as const }
           })
           const base = records.find((disk) => disk.index === 0)?.base?.digest
-          const made = await jobs.write(
-            {
-              regionId: row.regionId as RegionId,
-              sessionId: id,
-              domain: domainOf('custom', row.projectId as ProjectId),
-              disks,
-              firmware: 'bios',
-              os: osOf(machine.osType as OsType, machine.osName),
-              parent: base as Digest | undefined,
-              consistency: exports.consistency,
-            },
-            context.progress,
-            signal,
-          )
-          await context.save({ made, pausedMs: exports.pausedMs, consistency: exports.consistency })
+          const job: WriteJob = {
+            regionId: row.regionId as RegionId,
+            sessionId: id,
+            domain: domainOf('custom', row.projectId as ProjectId),
+            disks,
+            firmware: 'bios',
+            os: osOf(machine.osType as OsType, machine.osName),
+            parent: base as Digest | undefined,
+            consistency: exports.consistency,
+          }
+          const read = () => jobs.write(job, context.progress, signal)
+          const made = await readPatiently(read, signal).catch(async (error: unknown) => {
+            throw await explainLostDisk(parts, input.machineId, wasRunning, error)
+          })
+          const { pausedMs, consistency } = exports
+          await context.save({ made, pausedMs, consistency })
         },
       },
       {
         name: 'release',
-        run: ({ input, id }) => host.closeExports(input.machineId, id),
+        // Before the image is there for all: whoever waits for it may want the machine next.
+        async run({ input, id, signal, save }) {
+          await save({ isReleased: await tryAgain(() => host.closeExports(input.machineId, id), signal) })
+        },
       },
       {
         name: 'commit',
         async run(context) {
-          const { made, pausedMs, consistency } = context.checkpoint() as {
-            made: WrittenImage
-            pausedMs: number
-            consistency: string
-          }
-          await context.finish({ ...made, pausedMs, consistency }, (rows) =>
+          const { made, ...known } = context.checkpoint() as { made: WrittenImage }
+          await context.finish({ ...made, ...known }, (rows) =>
             setAvailable(rows, context.input.imageId, made, clock()),
           )
         },
       },
     ],
     async undo({ input, id, row }, reason) {
-      await host.closeExports(input.machineId, id)
-      await jobs.abort(row.regionId as RegionId, id)
-      await setFailed(catalog.rows, input.imageId, reason, clock())
+      // A host that does not answer keeps neither the store from its room nor the user from the reason.
+      await failAndCleanUp(setFailed(catalog.rows, input.imageId, reason, clock()), [
+        host.closeExports(input.machineId, id),
+        jobs.abort(row.regionId as RegionId, id),
+      ])
     },
   }
+}
+
+const RELEASE_TRIES = 12
+const RELEASE_WAIT_MS_MAX = 10_000
+
+/**
+ * False if a host that does not answer had its tries, for about two minutes: the image is whole, and what is left on
+ * the machine goes when its guest does. Throws what is not 'unavailable', or the signal's reason.
+ */
+async function tryAgain(work: () => Promise<void>, signal: AbortSignal): Promise<boolean> {
+  let waitMs = 250
+  for (let tries = 0; tries < RELEASE_TRIES; tries++) {
+    try {
+      await work()
+      return true
+    } catch (error) {
+      if (!isFault(error, 'unavailable')) throw error
+      await delay(waitMs, undefined, { signal })
+      waitMs = Math.min(2 * waitMs, RELEASE_WAIT_MS_MAX)
+    }
+  }
+  return false
 }

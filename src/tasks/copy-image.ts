@@ -2,7 +2,7 @@ import type { Selectable } from 'kysely'
 import type { Schema } from '../catalog/schema.ts'
 import { Fault } from '../image/fault.ts'
 import type { Digest, ImageId, RegionId, TaskId } from '../image/ids.ts'
-import { setAvailable, setFailed } from './image-row.ts'
+import { failAndCleanUp, setAvailable, setFailed } from './image-row.ts'
 import type { TaskParts } from './parts.ts'
 import type { Runner, TaskDefinition } from './runner.ts'
 import type { MovedBytes, WrittenImage } from './store-jobs.ts'
@@ -52,8 +52,10 @@ export function copyImage(parts: TaskParts): TaskDefinition<CopyInput> {
       },
     ],
     async undo({ input, id }, reason) {
-      if (input.sourceRegionId !== input.targetRegionId) await jobs.abort(input.targetRegionId, id)
-      await setFailed(catalog.rows, input.imageId, reason, clock())
+      await failAndCleanUp(
+        setFailed(catalog.rows, input.imageId, reason, clock()),
+        input.sourceRegionId === input.targetRegionId ? [] : [jobs.abort(input.targetRegionId, id)],
+      )
     },
   }
 }

@@ -49,3 +49,16 @@ export async function setFailed(rows: Rows, id: ImageId, reason: string, nowMs: 
     .where('state', '=', 'creating')
     .execute()
 }
+
+/**
+ * The end of a failed task: the reason is shown whatever becomes of the clean-up, whose failure is thrown afterwards,
+ * so that it is tried again.
+ */
+export async function failAndCleanUp(
+  setReason: Promise<unknown>,
+  cleanUp: readonly Promise<unknown>[],
+): Promise<void> {
+  const cleaned = await Promise.allSettled(cleanUp)
+  await setReason
+  for (const part of cleaned) if (part.status === 'rejected') throw part.reason
+}

@@ -5,7 +5,7 @@ import { Fault } from '../image/fault.ts'
 import type { ImageId, ProjectId, RegionId } from '../image/ids.ts'
 import type { ImageKind, OsType } from '../image/image.ts'
 import { SECTOR_BYTES } from '../image/region.ts'
-import { domainOf, osOf, setAvailable, setFailed } from './image-row.ts'
+import { domainOf, failAndCleanUp, osOf, setAvailable, setFailed } from './image-row.ts'
 import type { TaskParts } from './parts.ts'
 import type { TaskDefinition } from './runner.ts'
 import type { WrittenImage } from './store-jobs.ts'
@@ -25,7 +25,10 @@ export async function checkImportFile(directory: string, fileName: string): Prom
     new Fault('invalid', message, { field: 'fileName', ...(cause === undefined ? {} : { cause }) })
   let file: Awaited<ReturnType<typeof open>>
   try {
-    file = await open(join(await realpath(directory), fileName), constants.O_RDONLY | constants.O_NOFOLLOW)
+    file = await open(
+      join(await realpath(directory), fileName),
+      constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
+    )
   } catch (error) {
     throw refused(
       `There is no file '${fileName}' in the import folder of the server. Put it there first.`,
@@ -52,15 +55,20 @@ export async function checkImportFile(directory: string, fileName: string): Prom
   }
 }
 
-/** From a raw disk file to an image. */
-export function importImage(
-  parts: TaskParts,
-  exportFile: (
+/** Raw files as read-only NBD exports, each known by the task that reads it. */
+export interface FileExports {
+  /** A second call with the same key finds the first one's. */
+  open(
     path: string,
     key: string,
     signal: AbortSignal,
-  ) => Promise<{ socketPath: string; exportName: string; sizeBytes: number; close(): Promise<void> }>,
-): TaskDefinition<ImportInput> {
+  ): Promise<{ readonly socketPath: string; readonly exportName: string; readonly sizeBytes: number }>
+  /** Takes away what `open` made, also what a crash left. May be called for nothing. */
+  close(key: string): Promise<void>
+}
+
+/** From a raw disk file to an image. */
+export function importImage(parts: TaskParts, files: FileExports): TaskDefinition<ImportInput> {
   const { catalog, jobs, clock } = parts
   return {
     kind: 'import-image',
@@ -80,35 +88,35 @@ export function importImage(
           if (image === undefined) {
             throw new Fault('conflict', 'The image was deleted before it was read.', { subject: 'image' })
           }
-          const source = await exportFile(join(parts.importDirectory, input.fileName), id, signal)
-          try {
-            const made = await jobs.write(
-              {
-                regionId: row.regionId as RegionId,
-                sessionId: id,
-                domain: domainOf(image.kind as ImageKind, row.projectId as ProjectId),
-                disks: [
-                  {
-                    sizeBytes: source.sizeBytes,
-                    socketPath: source.socketPath,
-                    exportName: source.exportName,
-                    mapName: source.exportName,
-                    bus: 'virtio-blk',
-                  },
-                ],
-                firmware: 'bios',
-                os: osOf(image.osType as OsType, image.osName),
-                parent: undefined,
-                consistency: 'crash',
-              },
-              context.progress,
-              signal,
-            )
-            await context.save({ made })
-          } finally {
-            await source.close()
-          }
+          const source = await files.open(join(parts.importDirectory, input.fileName), id, signal)
+          const made = await jobs.write(
+            {
+              regionId: row.regionId as RegionId,
+              sessionId: id,
+              domain: domainOf(image.kind as ImageKind, row.projectId as ProjectId),
+              disks: [
+                {
+                  sizeBytes: source.sizeBytes,
+                  socketPath: source.socketPath,
+                  exportName: source.exportName,
+                  mapName: source.exportName,
+                  bus: 'virtio-blk',
+                },
+              ],
+              firmware: 'bios',
+              os: osOf(image.osType as OsType, image.osName),
+              parent: undefined,
+              consistency: 'crash',
+            },
+            context.progress,
+            signal,
+          )
+          await context.save({ made })
         },
+      },
+      {
+        name: 'release',
+        run: ({ id }) => files.close(id),
       },
       {
         name: 'commit',
@@ -121,8 +129,10 @@ export function importImage(
       },
     ],
     async undo({ input, id, row }, reason) {
-      await jobs.abort(row.regionId as RegionId, id)
-      await setFailed(catalog.rows, input.imageId, reason, clock())
+      await failAndCleanUp(setFailed(catalog.rows, input.imageId, reason, clock()), [
+        files.close(id),
+        jobs.abort(row.regionId as RegionId, id),
+      ])
     },
   }
 }

@@ -3,6 +3,7 @@ import type { MachineSpec } from '../host/contract.ts'
 import { Fault } from '../image/fault.ts'
 import { type MachineId, parseHash, type RegionId } from '../image/ids.ts'
 import type { MachineDiskRecord, MachineState } from '../image/machine.ts'
+import { failAndCleanUp } from './image-row.ts'
 import { exportNameOf, type TaskParts } from './parts.ts'
 import type { StepContext, TaskDefinition } from './runner.ts'
 
@@ -83,8 +84,9 @@ export function launchMachine(parts: TaskParts): TaskDefinition<MachineInput> {
       startStep(parts),
     ],
     async undo({ input }, reason) {
-      await host.ensureGone(input.machineId, AbortSignal.timeout(60_000))
-      await setState(parts.catalog.rows, input.machineId, 'failed', reason)
+      await failAndCleanUp(setState(parts.catalog.rows, input.machineId, 'failed', reason), [
+        host.ensureGone(input.machineId, AbortSignal.timeout(60_000)),
+      ])
     },
   }
 }

@@ -186,6 +186,40 @@ describe('the step runner', () => {
     assert.equal((await ended(runner, waiting)).state, 'cancelled')
   })
 
+  test('an undo that fails is run again, and by the next runner, with the reason of the failure', async () => {
+    const reasons: string[] = []
+    let failures = 2
+    const undo = async (_context: unknown, reason: string) => {
+      reasons.push(reason)
+      if (failures-- > 0) throw new Fault('unavailable', 'The host does not answer.')
+    }
+    const step: Step<Input> = {
+      name: 'one',
+      async run() {
+        throw new Fault('full', 'No space is left.')
+      },
+    }
+    const first = runnerOf([step], undo)
+    const id = await add(first)
+    first.kick(id)
+    while (reasons.length < 1) await first.changed(id, 20, new AbortController().signal)
+    await first.close()
+    assert.equal((await rowOf(id)).endedAtMs, null)
+    assert.equal((await rowOf(id)).step, 'undo')
+
+    const second = runnerOf(
+      [{ name: 'one', run: () => assert.fail('a task being undone runs no step') }],
+      undo,
+    )
+    assert.equal(await second.resume(), 1)
+    const row = await ended(second, id)
+    assert.deepEqual(reasons, ['No space is left.', 'No space is left.', 'No space is left.'])
+    assert.deepEqual(
+      [row.state, row.step, row.faultKind, row.reason],
+      ['failed', '', 'full', 'No space is left.'],
+    )
+  })
+
   test('progress rises only, and is 100 % only at the end', async () => {
     const runner = runnerOf([
       {

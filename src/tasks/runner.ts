@@ -1,8 +1,9 @@
 import { EventEmitter, once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Selectable } from 'kysely'
 import type { Catalog, Rows } from '../catalog/contract.ts'
 import type { Schema } from '../catalog/schema.ts'
-import { Fault, isFault } from '../image/fault.ts'
+import { Fault, type FaultKind, isFault } from '../image/fault.ts'
 import {
   type ImageId,
   type MachineId,
@@ -43,7 +44,7 @@ export interface TaskDefinition<Input = never> {
   /** Tasks of one gate share its places: reading and writing disks, or machines' power. */
   readonly gate: keyof Gates
   readonly steps: readonly Step<Input>[]
-  /** After a failure or a cancel: takes away what the steps made. May run twice. */
+  /** After a failure or a cancel: takes away what the steps made. May run twice, and runs until it succeeds. */
   undo(context: StepContext<Input>, reason: string): Promise<void>
 }
 
@@ -62,7 +63,7 @@ export interface Runner {
   /** Writes the task's row; call `kick` once the transaction around it is committed. */
   add(rows: Rows, task: NewTask): Promise<TaskId>
   kick(id: TaskId): void
-  /** Asks a live task to end. It is undone; its row then says cancelled. */
+  /** Asks a live task to end. It is undone, tried once at least when this resolves; its row then says cancelled. */
   cancel(id: TaskId): Promise<void>
   /** Resolves at the next change of the task, after `waitMs`, or at the signal. */
   changed(id: TaskId, waitMs: number, signal: AbortSignal): Promise<void>
@@ -73,6 +74,10 @@ export interface Runner {
 }
 
 const PROGRESS_MS = 200
+const UNDO_AGAIN_MS = 500
+const UNDO_AGAIN_MS_MAX = 30_000
+/** In a row of a live task: it has failed or was cancelled, and its undo has begun. */
+const UNDO = 'undo'
 class Shutdown extends Error {}
 class Cancelled extends Error {}
 
@@ -85,10 +90,11 @@ export function createRunner(options: {
 }): Runner {
   const { catalog, clock, log } = options
   const definitions = new Map(options.definitions.map((d) => [d.kind, d as TaskDefinition<unknown>]))
-  const live = new Map<TaskId, { abort: AbortController; ended: Promise<void> }>()
+  /** `undone`: its end, or the first time that its undo failed. */
+  const live = new Map<TaskId, { abort: AbortController; ended: Promise<void>; undone: Promise<void> }>()
   const events = new EventEmitter().setMaxListeners(0)
   const gates = createGates()
-  let closing = false
+  const closing = new AbortController()
 
   const update = (rows: Rows, id: TaskId, values: Partial<TaskRow>) =>
     rows.updateTable('task').set(values).where('id', '=', id).execute()
@@ -166,39 +172,41 @@ export function createRunner(options: {
     return { context, settle, isFinished: () => finished }
   }
 
-  async function end(row: TaskRow, error: unknown): Promise<void> {
+  function faultOf(error: unknown): Fault {
+    if (error instanceof Cancelled) return new Fault('conflict', 'It was cancelled before it was done.')
+    if (isFault(error)) return error
+    return new Fault('unavailable', 'The server met a fault of its own. Its log has the details.', {
+      cause: error,
+    })
+  }
+
+  /** The undo of an earlier process, or of an earlier try, goes on with the reason that it began with. */
+  const begunUndo = (row: TaskRow): unknown =>
+    row.cancelRequested === 1 ? new Cancelled() : new Fault(row.faultKind as FaultKind, row.reason ?? '')
+
+  /** Undoes the task, again and again until that succeeds: what it left would be in everybody's way. */
+  async function end(row: TaskRow, error: unknown, onTried: () => void): Promise<void> {
     const id = row.id as TaskId
-    const cancelled = error instanceof Cancelled
-    const fault = cancelled
-      ? new Fault('conflict', 'It was cancelled before it was done.')
-      : isFault(error)
-        ? error
-        : new Fault('unavailable', 'The server met a fault of its own. Its log has the details.', {
-            cause: error,
-          })
-    log({
-      level: cancelled ? 'info' : 'warn',
-      message: `task ${cancelled ? 'cancelled' : 'failed'}`,
-      task: id,
-      kind: row.kind,
-      error,
-    })
-    const definition = definitions.get(row.kind as TaskKind)
-    const fresh = (await find(id)) ?? row
-    const { context, settle } = await contextFor(fresh, AbortSignal.timeout(120_000))
-    try {
-      await definition?.undo(context, fault.message)
-    } catch (undoError) {
-      log({ level: 'error', message: 'undo failed', task: id, kind: row.kind, error: undoError })
+    const isCancelled = error instanceof Cancelled
+    const fault = faultOf(error)
+    const message = `task ${isCancelled ? 'cancelled' : 'failed'}`
+    log({ level: isCancelled ? 'info' : 'warn', message, task: id, kind: row.kind, error })
+    for (let waitMs = UNDO_AGAIN_MS; ; waitMs = Math.min(2 * waitMs, UNDO_AGAIN_MS_MAX)) {
+      try {
+        await update(catalog.rows, id, { step: UNDO, faultKind: fault.kind, reason: fault.message })
+        const fresh = (await find(id)) ?? row
+        const { context, settle } = await contextFor(fresh, AbortSignal.timeout(120_000))
+        await definitions.get(row.kind as TaskKind)?.undo(context, fault.message)
+        await settle()
+        const state = isCancelled ? 'cancelled' : 'failed'
+        await update(catalog.rows, id, { state, step: '', endedAtMs: clock() })
+        return
+      } catch (undoError) {
+        log({ level: 'error', message: 'undo failed', task: id, kind: row.kind, error: undoError })
+        onTried()
+        await delay(waitMs, undefined, { signal: closing.signal })
+      }
     }
-    await settle()
-    await update(catalog.rows, id, {
-      state: cancelled ? 'cancelled' : 'failed',
-      step: '',
-      faultKind: fault.kind,
-      reason: fault.message,
-      endedAtMs: clock(),
-    })
   }
 
   const find = (id: TaskId) =>
@@ -209,6 +217,7 @@ export function createRunner(options: {
     if (found === undefined || found.endedAtMs !== null) return
     const definition = definitions.get(found.kind as TaskKind)
     if (definition === undefined) throw new Error(`no definition for task kind ${found.kind}`)
+    if (found.step === UNDO) throw begunUndo(found)
     const leave = await gates[definition.gate].enter(abort.signal)
     try {
       const row = { ...found, attemptCount: found.attemptCount + 1, state: 'running' }
@@ -233,21 +242,26 @@ export function createRunner(options: {
   }
 
   function kick(id: TaskId): void {
-    if (closing || live.has(id)) return
+    if (closing.signal.aborted || live.has(id)) return
     const abort = new AbortController()
+    const tried = Promise.withResolvers<void>()
     const ended = work(id, abort)
       .catch(async (error) => {
         const reason: unknown = abort.signal.aborted ? abort.signal.reason : error
         if (reason instanceof Shutdown) return
         const row = await find(id)
-        if (row !== undefined && row.endedAtMs === null) await end(row, reason)
+        if (row !== undefined && row.endedAtMs === null) await end(row, reason, tried.resolve)
       })
-      .catch((error) => log({ level: 'error', message: 'a task could not be ended', task: id, error }))
+      .catch((error) => {
+        // The next start takes it up.
+        if (closing.signal.aborted) return
+        log({ level: 'error', message: 'a task could not be ended', task: id, error })
+      })
       .finally(() => {
         live.delete(id)
         events.emit(id)
       })
-    live.set(id, { abort, ended })
+    live.set(id, { abort, ended, undone: Promise.race([ended, tried.promise]) })
   }
 
   return {
@@ -288,7 +302,7 @@ export function createRunner(options: {
       const running = live.get(id)
       if (running === undefined) return
       running.abort.abort(new Cancelled())
-      await running.ended
+      await running.undone
     },
     async changed(id, waitMs, signal) {
       await once(events, id, { signal: AbortSignal.any([signal, AbortSignal.timeout(waitMs)]) }).catch(
@@ -306,7 +320,7 @@ export function createRunner(options: {
       return rows.length
     },
     async close() {
-      closing = true
+      closing.abort()
       for (const { abort } of live.values()) abort.abort(new Shutdown())
       await Promise.all([...live.values()].map(({ ended }) => ended))
     },

@@ -33,14 +33,31 @@ export function percentEncode(text: string): string {
   )
 }
 
+/** Several times what the longest lists of both clouds need; a megabyte of names would cost a hundred of memory. */
+export const PARAMETER_COUNT_MAX = 5000
+
+/** The parts of a query or form between its `&`, one at a time, without the empty ones. */
+export function* splitPairs(text: string): Generator<string> {
+  for (let at = 0; at < text.length; ) {
+    const next = text.indexOf('&', at)
+    const end = next < 0 ? text.length : next
+    if (end > at) yield text.slice(at, end)
+    at = end + 1
+  }
+}
+
 /**
  * The decoded pairs of a query or form body. A space may come as `+` or `%20`; a name without `=` has an empty
- * value. Throws Fault 'invalid' reason 'malformed' where a percent sign does not begin valid UTF-8.
+ * value. Throws Fault 'invalid' reason 'malformed' where a percent sign does not begin valid UTF-8, 'too-large' for
+ * more than 5 000 pairs.
  */
 export function decodePairs(text: string): Pair[] {
   const pairs: Pair[] = []
-  for (const part of text.split('&')) {
-    if (part === '') continue
+  for (const part of splitPairs(text)) {
+    if (pairs.length === PARAMETER_COUNT_MAX) {
+      const message = `There are more than ${PARAMETER_COUNT_MAX} parameters. Send fewer in one request.`
+      throw new Fault('invalid', message, { reason: 'too-large' })
+    }
     const cut = part.indexOf('=')
     const name = cut < 0 ? part : part.slice(0, cut)
     pairs.push([decodePart(name), cut < 0 ? '' : decodePart(part.slice(cut + 1))])

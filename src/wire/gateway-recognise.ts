@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import { splitUrl } from './acs3.ts'
+import { PARAMETER_COUNT_MAX, splitPairs, splitUrl } from './acs3.ts'
 import type { DoorName } from './gateway-contract.ts'
 
 /** 'index': the root without any cloud's mark. 'nothing': a path that no door has. */
@@ -23,6 +23,20 @@ function mark(marks: Marks, name: string, value: unknown): void {
   if (name === 'PublicKey') marks.publicKey = true
   else if (name === 'Action') marks.action = true
   else if (WUYING_NAMES.has(name) || (name === 'Version' && value === '2020-09-30')) marks.wuying = true
+}
+
+/** Only as far as a request may go on: a door refuses more parameters than that. */
+function markPairs(marks: Marks, text: string): void {
+  let count = 0
+  for (const pair of splitPairs(text)) {
+    if (marks.publicKey || count++ > PARAMETER_COUNT_MAX) return
+    const cut = pair.indexOf('=')
+    const name = cut < 0 ? pair : pair.slice(0, cut)
+    // The marks are short; what is longer need not be decoded.
+    if (name.length > 64) continue
+    const [[plain, value] = ['', '']] = new URLSearchParams(pair.slice(0, 128))
+    mark(marks, plain, value)
+  }
 }
 
 function markJson(marks: Marks, body: Buffer): void {
@@ -52,11 +66,11 @@ export function recognise(request: {
   const { headers } = request
   if (/^ACS\d/i.test(headers.authorization ?? '')) return 'wuying'
   const marks: Marks = { wuying: false, publicKey: false, action: false }
-  for (const [name, value] of new URLSearchParams(splitUrl(request.url).queryText)) mark(marks, name, value)
+  markPairs(marks, splitUrl(request.url).queryText)
   if (request.body.length > 0) {
     const type = headers['content-type'] ?? ''
     if (/json/i.test(type)) markJson(marks, request.body)
-    else for (const [name, value] of new URLSearchParams(request.body.toString())) mark(marks, name, value)
+    else markPairs(marks, request.body.toString())
   }
   if (marks.publicKey) return 'uhost'
   if (marks.wuying || Object.keys(headers).some((name) => name.startsWith('x-acs-'))) return 'wuying'

@@ -8,9 +8,21 @@ import { BASE_FOLDER, buildBaseImage, verifyAll } from '../../demo/steps.ts'
 export const REGIONS = ['cn-hangzhou', 'cn-shanghai', 'cn-bj2', 'hk'] as const
 const KEEP_MS = 120_000
 
+export interface PlaceOptions {
+  readonly environment?: Readonly<Record<string, string>>
+  readonly data?: string
+  readonly importDirectory?: string
+  /** As `startServer`'s, for this data directory. */
+  wrapper?(data: string): readonly string[]
+}
+
 export interface Place {
   server: Server
   readonly data: string
+  /** Ends the server's process as a power cut would. */
+  kill(): Promise<void>
+  /** A new process over the same data. */
+  start(): Promise<void>
   /** Ends the server's process as a power cut would, and starts a new one over the same data. */
   killAndRestart(): Promise<void>
   /** As a new process after a polite end. */
@@ -21,26 +33,30 @@ export interface Place {
  * A real server over a data directory of its own, as a user starts it. After the test every region is verified, the
  * machines are deleted, the server is stopped, and nothing of it is left.
  */
-export async function newPlace(
-  t: TestContext,
-  options: { readonly environment?: Readonly<Record<string, string>>; readonly data?: string } = {},
-): Promise<Place> {
+export async function newPlace(t: TestContext, options: PlaceOptions = {}): Promise<Place> {
   await buildBaseImage(() => {})
   const data = options.data ?? (await mkdtemp(join(tmpdir(), 'calo-')))
   const start = () =>
     startServer({
       data,
       listen: '127.0.0.1:0',
-      importDirectory: BASE_FOLDER,
+      importDirectory: options.importDirectory ?? BASE_FOLDER,
+      ...(options.wrapper === undefined ? {} : { wrapper: options.wrapper(data) }),
       environment: { CALOTYPE_HOST_GRACE_SECONDS: '5', CALOTYPE_LOG_LEVEL: 'debug', ...options.environment },
     })
   const place: Place = {
     server: await start(),
     data,
-    async killAndRestart() {
+    async kill() {
       await stopServer(place.server, 'SIGKILL')
       await rm(join(data, 'endpoint'), { force: true })
+    },
+    async start() {
       place.server = await start()
+    },
+    async killAndRestart() {
+      await place.kill()
+      await place.start()
     },
     async restart() {
       await stopServer(place.server)
@@ -49,6 +65,9 @@ export async function newPlace(
   }
   t.after(
     async () => {
+      // A test that failed while its server was dead leaves machines, which only a server takes away.
+      const child = place.server.process
+      if (child?.exitCode !== null || child.signalCode !== null) await place.start()
       try {
         await deleteMachines(place.server)
         await verifyAll(place.server)

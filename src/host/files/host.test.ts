@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { bootDisk } from '../boot-guest.ts'
 import { RealPlace } from '../fixture.ts'
-import { type HostFixture, hostSuite, isFaultOf, MEBIBYTE, never } from '../suite.ts'
+import { diskOf, type HostFixture, hostSuite, isFaultOf, MEBIBYTE, never, specOf } from '../suite.ts'
 import { runTool } from '../tools/run.ts'
 import { createFilesHost } from './host.ts'
 import { idOfName } from './operator-disks.ts'
@@ -121,4 +121,39 @@ test('where qemu-nbd is not installed, raw disks are served by ourselves, and qc
   await host.closeExports(raw, 'k')
   assert.deepEqual(served, [])
   await assert.rejects(host.openExports(idOfName<'machine'>('b.qcow2'), 'k', never()), /qemu-utils/)
+})
+
+test('a disk that cannot be opened leaves its machine out, and a damaged record hides no other machine', async (t) => {
+  const place = await RealPlace.make()
+  t.after(() => place.close())
+  const host = await open(place)
+  const at = (...names: string[]) => join(place.machines, ...names)
+  await writeFile(at('good.raw'), Buffer.alloc(MEBIBYTE))
+  for (const name of ['dangling', 'folder', 'pipe', 'loop']) await mkdir(at(name))
+  await symlink(at('nowhere'), at('dangling', 'x.qcow2'))
+  await symlink(at('loop', 'x.raw'), at('loop', 'x.raw'))
+  await mkdir(at('folder', 'x.qcow2'))
+  await runTool('mkfifo', [at('pipe', 'x.raw')], { doing: 'Trying', package: 'coreutils', timeoutMs: 30_000 })
+  assert.deepEqual(
+    (await host.found()).map(({ name }) => name),
+    ['good'],
+  )
+  for (const name of ['dangling', 'folder', 'pipe', 'loop'])
+    await assert.rejects(host.openExports(idOfName<'machine'>(name), 'k', never()), isFaultOf('invalid'))
+
+  const spec = specOf([diskOf('virtio-blk', MEBIBYTE)])
+  await host.ensureMachine(spec, never())
+  await host.openExports(spec.id, 'k', never())
+  await writeFile(at(spec.id, 'spec.json'), '{}')
+  await writeFile(at(spec.id, 'exports', 'k.json'), '{')
+  assert.ok((await host.list()).includes(spec.id))
+  assert.equal(await host.power(spec.id), 'stopped')
+  assert.deepEqual(
+    (await host.found()).map(({ name }) => name),
+    ['good'],
+  )
+  await host.ensureGone(spec.id, never())
+  assert.deepEqual(await place.leftovers(spec.id), [])
+  await host.ensureGone(idOfName<'machine'>('good.raw'), never())
+  for (const name of ['dangling', 'folder', 'pipe', 'loop']) await rm(at(name), { recursive: true })
 })

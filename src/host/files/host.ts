@@ -70,16 +70,16 @@ class FilesHost implements Host {
   ensureGone(id: MachineId, signal: AbortSignal): Promise<void> {
     return this.#lock.run(id, async () => {
       signal.throwIfAborted()
-      const held = await this.#find(id)
-      if (held === undefined) return await this.#folders.remove(id)
-      const records = new ExportRecords(held.folder)
-      for (const record of await records.list()) await this.#exports.close(record.key, records)
-      await held.remove()
+      // By names alone: a machine whose records are damaged must be able to go.
+      await this.#exports.closeAll(id)
+      const given = (await this.#folders.has(id)) ? undefined : await this.#findGiven(id)
+      await (given === undefined ? this.#folders.remove(id) : given.remove())
     })
   }
 
   async power(id: MachineId): Promise<MachinePower> {
-    return (await this.#find(id)) === undefined ? 'absent' : 'stopped'
+    if (await this.#folders.has(id)) return 'stopped'
+    return (await this.#findGiven(id)) === undefined ? 'absent' : 'stopped'
   }
 
   async list(): Promise<MachineId[]> {
@@ -117,7 +117,7 @@ class FilesHost implements Host {
     })
   }
 
-  async readConsole(id: MachineId): Promise<Buffer> {
+  async readConsole(id: MachineId): Promise<never> {
     await this.#get(id)
     throw noConsole()
   }
@@ -139,7 +139,10 @@ class FilesHost implements Host {
 
   async #find(id: MachineId): Promise<Held | undefined> {
     const spec = await this.#folders.find(id)
-    if (spec !== undefined) return this.#made(spec)
+    return spec === undefined ? await this.#findGiven(id) : this.#made(spec)
+  }
+
+  async #findGiven(id: MachineId): Promise<Held | undefined> {
     const theirs = await findOperatorMachines(this.#folders.directory)
     const machine = theirs.find((one) => one.id === id)
     return machine && this.#given(machine)
@@ -180,7 +183,7 @@ async function removeIfEmpty(directory: string, machine: OperatorMachine): Promi
 }
 
 function unusable(error: unknown): undefined {
-  if (!isFault(error, 'invalid')) throw error
+  if (!isFault(error)) throw error
 }
 
 function noConsole(): Fault {

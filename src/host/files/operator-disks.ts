@@ -1,12 +1,16 @@
 import { createHash } from 'node:crypto'
-import { type FileHandle, open, readdir } from 'node:fs/promises'
+import { type FileHandle, open, readdir, stat } from 'node:fs/promises'
 import { extname, join, parse } from 'node:path'
 import { Fault } from '../../image/fault.ts'
 import type { DiskId, MachineId } from '../../image/ids.ts'
+import { fileFault, isErrno } from '../tools/durable.ts'
 import type { BlockNode } from '../tools/graph.ts'
 
 /** The format is the file name's word, never a guess from content that a guest may have written. */
 const FORMATS: Readonly<Record<string, 'raw' | 'qcow2'>> = { '.raw': 'raw', '.img': 'raw', '.qcow2': 'qcow2' }
+
+/** What says that a file is not there or not for us, rather than that the host is in trouble. */
+const UNREADABLE = ['ENOENT', 'ELOOP', 'ENOTDIR', 'EACCES', 'EPERM']
 
 /** A machine that the operator put there as files: `NAME.qcow2`, or a folder `NAME/` with one file per disk. */
 export interface OperatorMachine {
@@ -30,7 +34,7 @@ export function idOfName<Kind extends 'machine' | 'disk'>(
   return hash.toString(36).slice(-17).padStart(17, '0') as Kind extends 'machine' ? MachineId : DiskId
 }
 
-/** In the order of names; the first file of a folder is the system disk. */
+/** In the order of names; the first file of a folder is the system disk. A folder that cannot be read holds none. */
 export async function findOperatorMachines(directory: string): Promise<OperatorMachine[]> {
   const machines: OperatorMachine[] = []
   const entries = await readdir(directory, { withFileTypes: true })
@@ -39,7 +43,7 @@ export async function findOperatorMachines(directory: string): Promise<OperatorM
     if (entry.isFile() && isDisk(entry.name)) {
       machines.push({ id: idOfName<'machine'>(entry.name), name: parse(entry.name).name, paths: [path] })
     } else if (entry.isDirectory() && !entry.name.startsWith('.')) {
-      const names = (await readdir(path)).sort()
+      const names = (await readdir(path).catch(noneIfUnreadable)).sort()
       if (names.includes('spec.json')) continue
       const paths = names.filter(isDisk).map((name) => join(path, name))
       if (paths.length > 0) machines.push({ id: idOfName<'machine'>(entry.name), name: entry.name, paths })
@@ -48,9 +52,24 @@ export async function findOperatorMachines(directory: string): Promise<OperatorM
   return machines
 }
 
-/** Throws Fault 'invalid' for a file that refers to others: it could show any file of this host as disk content. */
+/**
+ * Throws Fault 'invalid' for a file that refers to others: it could show any file of this host as disk content. Also for
+ * one that cannot be read: a link to nothing, a folder, a file of somebody else.
+ */
 export async function readOperatorDisk(directory: string, path: string): Promise<OperatorDisk> {
+  try {
+    return await readDisk(directory, path)
+  } catch (cause) {
+    if (isErrno(cause, ...UNREADABLE))
+      throw invalid(path, 'cannot be read. Give the service the right to read it, or take it away.', cause)
+    throw fileFault(cause, 'Reading a disk file')
+  }
+}
+
+async function readDisk(directory: string, path: string): Promise<OperatorDisk> {
   const driver = FORMATS[extname(path)]
+  // Before it is opened: opening a pipe would wait for its other end.
+  if (!(await stat(path)).isFile()) throw invalid(path, 'is no file. Take it away, or put a disk there.')
   const handle = await open(path, 'r')
   try {
     const sizeBytes = driver === 'qcow2' ? await qcow2SizeBytes(handle, path) : await rawSizeBytes(handle)
@@ -63,6 +82,11 @@ export async function readOperatorDisk(directory: string, path: string): Promise
   } finally {
     await handle.close()
   }
+}
+
+function noneIfUnreadable(error: unknown): string[] {
+  if (isErrno(error, ...UNREADABLE)) return []
+  throw fileFault(error, 'Looking for disk files')
 }
 
 function isDisk(name: string): boolean {
@@ -88,8 +112,9 @@ async function qcow2SizeBytes(handle: FileHandle, path: string): Promise<number>
   return Number(header.readBigUInt64BE(24))
 }
 
-function invalid(path: string, what: string): Fault {
+function invalid(path: string, what: string, cause?: unknown): Fault {
   return new Fault('invalid', `The disk file '${path.slice(path.lastIndexOf('/') + 1)}' ${what}`, {
     subject: 'disk',
+    cause,
   })
 }

@@ -6,7 +6,7 @@ import { Fault, isFault } from '../../image/fault.ts'
 import { findText, writeDurably } from '../tools/durable.ts'
 import { runTool } from '../tools/run.ts'
 import type { Acceleration } from './command-line.ts'
-import { TRIAL_MARKER, trialDisk } from './trial-guest.ts'
+import { TRIAL_EXIT_CODE, TRIAL_MARKER, trialDisk } from './trial-guest.ts'
 
 export const QEMU = 'qemu-system-x86_64'
 export const QEMU_PACKAGE = 'qemu-system-x86'
@@ -35,28 +35,37 @@ export async function getQemuVersion(): Promise<string> {
   return text.split('\n')[0] ?? ''
 }
 
+/** 'unclear' is no word about the accelerator: the host was busy, or had no memory or disk space. */
+export interface Trial {
+  readonly outcome: 'ran' | 'failed' | 'unclear'
+  readonly why: string
+}
+
 /**
  * 'kvm' where a guest really runs under it, else 'tcg'. `/dev/kvm` alone proves nothing: some hosts offer one under
- * which guests fault. The answer is remembered in `recordPath` with what it depends on.
+ * which guests fault. A clear answer is remembered in `recordPath` with what it depends on; after an unclear one guests
+ * run under TCG this time, and the next start tries again.
  */
 export async function chooseAcceleration(
   recordPath: string,
   qemuVersion: string,
+  look: { kvmOpens(): Promise<boolean>; tryKvm(): Promise<Trial> } = {
+    kvmOpens,
+    tryKvm: () => tryGuest('kvm'),
+  },
 ): Promise<AccelerationAnswer> {
-  const now: Circumstances = { qemuVersion, kernelRelease: release(), kvmOpens: await kvmOpens() }
-  const remembered = parseAnswer(await findText(recordPath))
+  const now: Circumstances = { qemuVersion, kernelRelease: release(), kvmOpens: await look.kvmOpens() }
+  const remembered = parseAnswer(await findText(recordPath).catch(noneOnFault))
   if (remembered !== undefined && isSame(remembered, now)) return remembered
-  const problem = now.kvmOpens
-    ? await tryGuest('kvm')
-    : '/dev/kvm is not there or may not be opened by this user'
-  const answer: AccelerationAnswer = {
-    ...now,
-    acceleration: problem === undefined ? 'kvm' : 'tcg',
-    why: problem ?? 'a trial guest ran under KVM',
-  }
-  await writeDurably(recordPath, `${JSON.stringify(answer, null, 1)}\n`)
+  const { outcome, why } = now.kvmOpens ? await look.tryKvm() : NO_KVM
+  const answer: AccelerationAnswer = { ...now, acceleration: outcome === 'ran' ? 'kvm' : 'tcg', why }
+  // Where it cannot be written down, the next start tries again too.
+  if (outcome !== 'unclear')
+    await writeDurably(recordPath, `${JSON.stringify(answer, null, 1)}\n`).catch(noneOnFault)
   return answer
 }
+
+const NO_KVM: Trial = { outcome: 'failed', why: '/dev/kvm is not there or may not be opened by this user' }
 
 /** Throws Fault 'invalid' when the settings demand KVM and there is none to open. */
 export async function demandKvm(): Promise<void> {
@@ -66,10 +75,11 @@ export async function demandKvm(): Promise<void> {
   })
 }
 
-/** Boots the trial guest; undefined if it did its work, else what went wrong. */
-export async function tryGuest(acceleration: Acceleration): Promise<string | undefined> {
-  const folder = await mkdtemp(join(tmpdir(), 'calotype-trial-'))
+/** Boots the trial guest. */
+export async function tryGuest(acceleration: Acceleration, timeoutMs = TRIAL_TIMEOUT_MS): Promise<Trial> {
+  let folder: string | undefined
   try {
+    folder = await mkdtemp(join(tmpdir(), 'calotype-trial-'))
     const path = join(folder, 'disk')
     await writeFile(path, trialDisk())
     const disk = { driver: 'raw', 'node-name': 'd', 'read-only': true }
@@ -82,17 +92,33 @@ export async function tryGuest(acceleration: Acceleration): Promise<string | und
     const output = await runTool(QEMU, args, {
       doing: 'Trying a guest',
       package: QEMU_PACKAGE,
-      timeoutMs: TRIAL_TIMEOUT_MS,
-      // The guest ends QEMU by writing 0 to `isa-debug-exit`, which always makes an odd code of it.
-      goodExitCodes: [0, 1],
+      timeoutMs,
+      // 0: the guest faulted until the processor reset itself.
+      goodExitCodes: [0, TRIAL_EXIT_CODE],
     })
-    return output.includes(TRIAL_MARKER) ? undefined : `a trial guest faulted under ${acceleration}`
+    return output.includes(TRIAL_MARKER)
+      ? { outcome: 'ran', why: `a trial guest ran under ${acceleration}` }
+      : { outcome: 'failed', why: `a trial guest faulted under ${acceleration}` }
   } catch (error) {
-    if (isFault(error)) return error.message
-    throw error
+    return failedTrial(error)
   } finally {
-    await rm(folder, { recursive: true, force: true })
+    if (folder !== undefined) await rm(folder, { recursive: true, force: true })
   }
+}
+
+/** QEMU crashed, or complained of KVM, though not because somebody else uses it now; all else may pass. */
+function failedTrial(error: unknown): Trial {
+  const words = isFault(error) && error.cause instanceof Error ? error.cause : undefined
+  const ended = words?.cause as { readonly signal?: unknown } | undefined
+  const text = words?.message ?? String(error)
+  const hasCrashed = ended?.signal === 'SIGABRT' || ended?.signal === 'SIGSEGV'
+  const isAboutKvm = /kvm/i.test(text) && !/memory|busy|temporarily|too many/i.test(text)
+  const why = `a trial guest did not run: ${text.split('\n')[0]?.slice(0, 300)}`
+  return { outcome: hasCrashed || isAboutKvm ? 'failed' : 'unclear', why }
+}
+
+function noneOnFault(error: unknown): undefined {
+  if (!isFault(error)) throw error
 }
 
 async function kvmOpens(): Promise<boolean> {

@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isFault } from '../../image/fault.ts'
+import { Fault, isFault } from '../../image/fault.ts'
 import type { MachineId } from '../../image/ids.ts'
 import type { MachineSpec } from '../contract.ts'
 import { startDaemon } from '../tools/daemon.ts'
@@ -18,6 +18,8 @@ const GREETING_TIMEOUT_MS = 500
 /** A guest that was still booting at the first press has not heard it. */
 const PRESS_EVERY_MS = 3_000
 const POLL_MS = 50
+/** What QEMU calls a guest that stands still and can go on: it was told to stop, or a disk of it failed. */
+const STANDING: readonly string[] = ['paused', 'io-error']
 const RESUME_TRIES = 25
 const RESUME_POLL_MS = 200
 
@@ -65,22 +67,44 @@ export class Guests {
    * Lets a guest go on that a crash of ours or a disk error left standing. Answers whether it ran already: one that
    * stood may stand again at once, because QEMU lets the first read after a lost base fail while it reconnects.
    */
-  async resume(id: MachineId): Promise<'ran' | 'stood'> {
+  async resume(id: MachineId, after: readonly string[] = STANDING): Promise<'ran' | 'stood'> {
     return await this.talk(id, async (qmp) => {
       const { status } = (await qmp.execute('query-status')) as { status: string }
-      if (status !== 'paused' && status !== 'io-error') return 'ran'
+      if (!after.includes(status)) return 'ran'
       await qmp.execute('cont')
       return 'stood'
     })
   }
 
-  /** As `resume`, until the guest really runs; false if it stands still even so, as with a full or lost disk. */
-  async resumeSurely(id: MachineId, signal: AbortSignal): Promise<boolean> {
+  async isStanding(id: MachineId): Promise<boolean> {
+    return await this.talk(id, async (qmp) => {
+      const { running } = (await qmp.execute('query-status')) as { running: boolean }
+      return !running
+    })
+  }
+
+  /**
+   * As `resume`, until the guest really runs: 'stands' if it stands still even so, as with a full or lost disk; 'ended'
+   * if its QEMU is gone. One that was just started, perhaps by a process of ours that was killed since, has its pid
+   * file long before its monitor, because it waits for its bases in between.
+   */
+  async resumeSurely(id: MachineId, signal: AbortSignal): Promise<'runs' | 'stands' | 'ended'> {
+    const end = performance.now() + START_TIMEOUT_MS
+    while (!(await isAnswering(this.paths(id).monitor))) {
+      if (!(await this.isRunning(id))) return 'ended'
+      if (performance.now() >= end)
+        throw new Fault(
+          'unavailable',
+          `The hypervisor of machine '${id}' does not answer. Stop the machine by its power, then start it.`,
+          { subject: 'machine' },
+        )
+      await sleep(POLL_MS, undefined, { signal })
+    }
     for (let tries = 0; tries < RESUME_TRIES; tries++) {
-      if ((await this.resume(id)) === 'ran') return true
+      if ((await this.resume(id)) === 'ran') return 'runs'
       await sleep(RESUME_POLL_MS, undefined, { signal })
     }
-    return false
+    return 'stands'
   }
 
   /** Presses the power button until the guest is off; false if it is still on after `graceMs`. */

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { newId } from '../../image/ids.ts'
 import { bootDisk } from '../boot-guest.ts'
-import type { DiskBus, Host } from '../contract.ts'
+import { CONSOLE_KEPT_BYTES, type DiskBus, type Host } from '../contract.ts'
 import { RealPlace } from '../fixture.ts'
 import {
   diskOf,
@@ -15,16 +16,19 @@ import {
   isFaultOf,
   MEBIBYTE,
   never,
+  said,
   specOf,
   until,
   untilSaid,
 } from '../suite.ts'
 import { findProcess } from '../tools/processes.ts'
-import { chooseAcceleration, getQemuVersion, tryGuest } from './acceleration.ts'
+import { cutConsoleLog } from './console.ts'
 import { createQemuHost } from './host.ts'
 import { Qmp } from './qmp.ts'
 
 const BANNER = 'up\n'
+/** 64 workers, the most that the settings allow, and the reader of the map. */
+const READER_COUNT_MAX = 65
 
 async function open(place: RealPlace): Promise<Host> {
   const host = await createQemuHost({
@@ -40,7 +44,7 @@ async function open(place: RealPlace): Promise<Host> {
 
 /** Types a command of the boot guest and waits for its answer. */
 async function ask(host: Host, id: Parameters<Host['power']>[0], text: string, answer: string) {
-  const { length } = await host.readConsole(id, 0)
+  const { length } = await said(host, id)
   await host.writeConsole(id, Buffer.from(text))
   await untilSaid(host, id, answer, length)
 }
@@ -130,7 +134,7 @@ test('a guest waits for a base server that is killed, and goes on when it is bac
   await host.ensureStarted(spec.id, never())
   await untilSaid(host, spec.id, BANNER)
   await server.stop()
-  const { length } = await host.readConsole(spec.id, 0)
+  const { length } = await said(host, spec.id)
   await host.writeConsole(spec.id, Buffer.from('r0d'))
   await server.start()
   await untilSaid(host, spec.id, 'c ok\n', length)
@@ -235,19 +239,143 @@ test('a base that nobody serves, or firmware that is not installed, is told and 
   assert.equal(await host.power(newId('machine')), 'absent')
 })
 
-test('acceleration is what a trial guest ran under, and is remembered', async (t) => {
+test('a machine whose record is damaged is listed, can be stopped and can go, running or captured', async (t) => {
   const place = await RealPlace.make()
   t.after(() => place.close())
-  const path = join(place.directory, 'acceleration.json')
-  assert.equal(await tryGuest('tcg'), undefined)
-  const version = await getQemuVersion()
-  const answer = await chooseAcceleration(path, version)
-  const works = answer.kvmOpens && (await tryGuest('kvm')) === undefined
-  assert.equal(answer.acceleration, works ? 'kvm' : 'tcg')
-  t.diagnostic(`${answer.acceleration}: ${answer.why}`)
-  await writeFile(path, JSON.stringify({ ...answer, why: 'remembered' }))
-  assert.equal((await chooseAcceleration(path, version)).why, 'remembered')
-  assert.notEqual((await chooseAcceleration(path, `${version} newer`)).why, 'remembered')
-  await writeFile(path, 'damaged')
-  assert.equal((await chooseAcceleration(path, version)).acceleration, answer.acceleration)
+  const host = await open(place)
+  const specs = [0, 1, 2].map(() => specOf([diskOf('virtio-blk', MEBIBYTE)]))
+  const [running, captured, stopped] = specs
+  assert.ok(running && captured && stopped)
+  for (const spec of specs) await host.ensureMachine(spec, never())
+  for (const spec of [running, stopped]) await host.ensureStarted(spec.id, never())
+  await host.openExports(running.id, 'live', never())
+  await host.openExports(captured.id, 'still', never())
+  for (const spec of specs) await writeFile(join(place.machines, spec.id, 'spec.json'), 'damaged')
+  await writeFile(join(place.machines, captured.id, 'exports', 'still.json'), 'damaged')
+  // Names that only look like machines.
+  await writeFile(join(place.machines, newId('machine')), '')
+  await mkdir(join(place.machines, newId('machine')))
+  assert.deepEqual(await host.list(), specs.map((spec) => spec.id).sort())
+  assert.equal(await host.power(running.id), 'running')
+  await assert.rejects(host.ensureStopped(stopped.id, 'power', never()), isFaultOf('corrupt'))
+  assert.equal(await host.power(stopped.id), 'stopped')
+  for (const spec of specs) {
+    await host.ensureGone(spec.id, never())
+    assert.deepEqual(await place.leftovers(spec.id), [])
+    assert.equal(await host.power(spec.id), 'absent')
+  }
+})
+
+async function statusOf(place: RealPlace, id: string, command?: 'stop' | 'cont'): Promise<string> {
+  const qmp = await Qmp.open(join(place.run, `${id}.q`))
+  if (command !== undefined) await qmp.execute(command)
+  const { status } = (await qmp.execute('query-status')) as { status: string }
+  qmp.close()
+  return status
+}
+
+test('a guest that stands still is captured without a pause, and left standing', async (t) => {
+  const place = await RealPlace.make()
+  t.after(() => place.close())
+  const host = await open(place)
+  const { base } = await place.serveBase(bootDisk(MEBIBYTE))
+  const spec = specOf([diskOf('virtio-blk', 4 * MEBIBYTE, base)])
+  await host.ensureMachine(spec, never())
+  await host.ensureStarted(spec.id, never())
+  await untilSaid(host, spec.id, BANNER)
+  await fill(host, spec.id, 0, 65, 'a')
+  assert.equal(await statusOf(place, spec.id, 'stop'), 'paused')
+  const exports = await host.openExports(spec.id, 'live', never())
+  assert.equal(exports.pausedMs, 0)
+  assert.equal(await statusOf(place, spec.id), 'paused')
+  assert.equal(await statusOf(place, spec.id, 'cont'), 'running')
+  await fill(host, spec.id, 0, 65, 'b')
+  const [disk] = exports.disks
+  assert.ok(disk)
+  assert.equal((await place.readExport(disk, 65 * 512, 1)).toString(), 'a')
+  await statusOf(place, spec.id, 'stop')
+  await host.closeExports(spec.id, 'live')
+  assert.equal(await statusOf(place, spec.id), 'paused')
+  await statusOf(place, spec.id, 'cont')
+  await ask(host, spec.id, 'r0A', 'b ok\n')
+})
+
+test('a machine whose start was interrupted before its monitor answered is waited for, not failed', async (t) => {
+  const place = await RealPlace.make()
+  t.after(() => place.close())
+  const host = await open(place)
+  const server = await place.serveBase(bootDisk(MEBIBYTE))
+  await server.stop()
+  const spec = specOf([diskOf('virtio-blk', 4 * MEBIBYTE, server.base)])
+  await host.ensureMachine(spec, never())
+  const first = host.ensureStarted(spec.id, never())
+  await until('QEMU to wait for its base', async () => (await host.power(spec.id)) === 'running')
+  // As after our end: another process finds the pid file and no monitor.
+  const next = await open(place)
+  const abort = new AbortController()
+  const waiting = assert.rejects(next.ensureStarted(spec.id, abort.signal), { name: 'AbortError' })
+  abort.abort()
+  await waiting
+  const second = next.ensureStarted(spec.id, never())
+  await server.start()
+  await Promise.all([first, second])
+  await untilSaid(next, spec.id, BANNER)
+  await host.ensureStopped(spec.id, 'power', never())
+
+  // One that ends instead is started anew.
+  await server.stop()
+  const lost = assert.rejects(host.ensureStarted(spec.id, never()))
+  await until('QEMU to wait for its base', async () => (await next.power(spec.id)) === 'running')
+  const again = next.ensureStarted(spec.id, never())
+  await crash(place, spec.id)
+  await lost
+  await server.start()
+  await again
+  assert.equal(await next.power(spec.id), 'running')
+})
+
+test('QEMU goes on at the right byte of a console log whose oldest part was cut off', async (t) => {
+  const place = await RealPlace.make()
+  t.after(() => place.close())
+  const host = await open(place)
+  const { base } = await place.serveBase(bootDisk(MEBIBYTE))
+  const spec = specOf([diskOf('virtio-blk', 4 * MEBIBYTE, base)])
+  await host.ensureMachine(spec, never())
+  const log = join(place.machines, spec.id, 'console.log')
+  const before = 32 * MEBIBYTE
+  await writeFile(log, Buffer.alloc(before, 'x'))
+  await host.ensureStarted(spec.id, never())
+  await untilSaid(host, spec.id, BANNER, before)
+  assert.ok((await cutConsoleLog(log, 0)) > 0)
+  await host.writeConsole(spec.id, Buffer.from('q'))
+  await host.writeConsole(spec.id, Buffer.from('q')).catch(() => {})
+  await until('the guest to be off', async () => (await host.power(spec.id)) === 'stopped')
+  await host.ensureStarted(spec.id, never())
+  await untilSaid(host, spec.id, BANNER, before + BANNER.length)
+  const { fromByte, bytes } = await host.readConsole(spec.id, 0)
+  assert.ok(fromByte > before - CONSOLE_KEPT_BYTES && bytes.equals(Buffer.alloc(bytes.length, 'x')))
+  const { size, blocks } = await stat(log)
+  assert.ok(size < before + 100 && blocks * 512 < before - 8 * MEBIBYTE)
+})
+
+test('a disk, live or still, takes as many readers as any capture may have', async (t) => {
+  const place = await RealPlace.make()
+  t.after(() => place.close())
+  const host = await open(place)
+  const spec = specOf([diskOf('virtio-blk', MEBIBYTE)])
+  await host.ensureMachine(spec, never())
+  for (const key of ['still', 'live']) {
+    if (key === 'live') await host.ensureStarted(spec.id, never())
+    const [disk] = (await host.openExports(spec.id, key, never())).disks
+    assert.ok(disk)
+    const sockets = Array.from({ length: READER_COUNT_MAX }, () => connect(disk.socketPath))
+    try {
+      // The server speaks first, once it has taken the connection.
+      const greetings = await Promise.all(sockets.map((socket) => once(socket, 'data')))
+      for (const [bytes] of greetings) assert.equal(bytes.subarray(0, 8).toString(), 'NBDMAGIC')
+    } finally {
+      for (const socket of sockets) socket.destroy()
+    }
+    await host.closeExports(spec.id, key)
+  }
 })

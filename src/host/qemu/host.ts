@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { Fault, isFault } from '../../image/fault.ts'
+import { Fault } from '../../image/fault.ts'
 import type { MachineId } from '../../image/ids.ts'
-import type { DiskExports, Host, MachinePower, MachineSpec } from '../contract.ts'
+import type { ConsoleText, DiskExports, Host, MachinePower, MachineSpec } from '../contract.ts'
 import { ExportRecords, isExportKey } from '../tools/exports.ts'
-import { MachineFolders } from '../tools/folders.ts'
+import { MachineFolders, machineAbsent } from '../tools/folders.ts'
 import { readOnlyTree } from '../tools/graph.ts'
 import { KeyedLock } from '../tools/keyed-lock.ts'
 import { SOCKET_NAME_LONGEST, socketPath } from '../tools/sockets.ts'
@@ -17,6 +16,7 @@ import { readConsoleLog, typeConsole } from './console.ts'
 import { ensureVariables, getUefiFirmware } from './firmware.ts'
 import { Guests } from './guests.ts'
 import { LiveExports } from './live-exports.ts'
+import { Watch } from './watch.ts'
 
 export interface QemuHostOptions {
   /** Machines and their disks. */
@@ -45,7 +45,7 @@ export async function createQemuHost(options: QemuHostOptions): Promise<Host> {
   // A failed trial is told to whoever starts a machine; nobody may be waiting for it yet.
   acceleration.catch(() => {})
   const host = new QemuHost(options, folders, acceleration)
-  host.startAdoption()
+  host.startWatch()
   return host
 }
 
@@ -55,8 +55,6 @@ async function chosen(options: QemuHostOptions, version: string): Promise<Accele
   options.log(`Guests run under ${answer.acceleration}: ${answer.why}.`, { ...answer })
   return answer.acceleration
 }
-
-const ADOPTION_POLL_MS = 500
 
 class QemuHost implements Host {
   readonly traits = { name: 'qemu', starts: true, hasConsole: true } as const
@@ -69,8 +67,7 @@ class QemuHost implements Host {
   readonly #machineLock = new KeyedLock()
   readonly #consoleLock = new KeyedLock()
   readonly #uefiFolders: readonly string[]
-  readonly #closing = new AbortController()
-  #adoption: Promise<void> = Promise.resolve()
+  readonly #watch: Watch
 
   constructor(options: QemuHostOptions, folders: MachineFolders, acceleration: Promise<Acceleration>) {
     const { runDirectory, uefiFolders = ['/usr/share/OVMF'] } = options
@@ -81,33 +78,12 @@ class QemuHost implements Host {
     this.#guests = new Guests({ folders, runDirectory, uefiFolders, acceleration: () => acceleration })
     this.#live = new LiveExports(this.#guests, folders, runDirectory)
     this.#still = new StillExports(runDirectory)
+    const { log } = options
+    this.#watch = new Watch({ folders, guests: this.#guests, lock: this.#machineLock, log })
   }
 
-  /**
-   * Lets guests go on that stand still since an earlier process of ours ended, be it that their bases were away. Goes on
-   * beside the service, which may have to serve those bases first.
-   */
-  startAdoption(): void {
-    this.#adoption = this.#adopt(this.#closing.signal).catch((error: unknown) => {
-      if (!this.#closing.signal.aborted) this.#options.log('Adopting running machines failed.', { error })
-    })
-  }
-
-  async #adopt(signal: AbortSignal): Promise<void> {
-    let standing = await this.#folders.list()
-    while (standing.length > 0) {
-      const next: MachineId[] = []
-      for (const id of standing) {
-        signal.throwIfAborted()
-        // A QEMU that does not answer now is asked again: it may be waiting for its base.
-        const found = await this.#machineLock.run(id, async () =>
-          (await this.#guests.isRunning(id)) ? await this.#guests.resume(id).catch(silentOnFault) : 'ran',
-        )
-        if (found !== 'ran') next.push(id)
-      }
-      standing = next
-      if (standing.length > 0) await sleep(ADOPTION_POLL_MS, undefined, { signal })
-    }
+  startWatch(): void {
+    this.#watch.start()
   }
 
   ensureMachine(spec: MachineSpec, signal: AbortSignal): Promise<void> {
@@ -123,14 +99,14 @@ class QemuHost implements Host {
     return this.#machineLock.run(id, async () => {
       const spec = await this.#folders.get(id)
       if (await this.#guests.isRunning(id)) {
-        if (await this.#guests.resumeSurely(id, signal)) return
-        throw new Fault(
-          'unavailable',
-          `A disk of machine '${id}' fails or is full, so its guest stands still.`,
-          {
-            subject: 'machine',
-          },
-        )
+        const now = await this.#guests.resumeSurely(id, signal)
+        if (now === 'runs') return
+        if (now === 'stands')
+          throw new Fault(
+            'unavailable',
+            `A disk of machine '${id}' fails or is full, so its guest stands still.`,
+            { subject: 'machine' },
+          )
       }
       const records = await this.#records(spec)
       if ((await records.list()).length > 0) {
@@ -144,32 +120,28 @@ class QemuHost implements Host {
   }
 
   async ensureStopped(id: MachineId, how: 'graceful' | 'power', signal: AbortSignal): Promise<void> {
-    await this.#folders.get(id)
+    if (!(await this.#folders.has(id))) throw machineAbsent(id)
     // Outside the lock: whoever wants to pull the plug at once need not wait for the polite way.
     if (how === 'graceful') await this.#guests.pressPower(id, this.#options.graceMs, signal)
     await this.#machineLock.run(id, async () => {
-      const spec = await this.#folders.find(id)
-      if (spec === undefined) return
       await this.#guests.kill(id)
-      await this.#records(spec)
+      const spec = await this.#folders.find(id)
+      if (spec !== undefined) await this.#records(spec)
     })
   }
 
   ensureGone(id: MachineId, signal: AbortSignal): Promise<void> {
     return this.#machineLock.run(id, async () => {
       signal.throwIfAborted()
-      const spec = await this.#folders.find(id)
-      if (spec !== undefined) {
-        await this.#guests.kill(id)
-        const records = await this.#records(spec)
-        for (const record of await records.list()) await this.#still.close(record.key, records)
-      }
+      // By names alone: a machine whose records are damaged must be able to go.
+      await this.#guests.kill(id)
+      await this.#still.closeAll(id)
       await this.#folders.remove(id)
     })
   }
 
   async power(id: MachineId): Promise<MachinePower> {
-    if ((await this.#folders.find(id)) === undefined) return 'absent'
+    if (!(await this.#folders.has(id))) return 'absent'
     return (await this.#guests.isRunning(id)) ? 'running' : 'stopped'
   }
 
@@ -211,7 +183,7 @@ class QemuHost implements Host {
     })
   }
 
-  async readConsole(id: MachineId, fromByte: number): Promise<Buffer> {
+  async readConsole(id: MachineId, fromByte: number): Promise<ConsoleText> {
     await this.#folders.get(id)
     return await readConsoleLog(this.#guests.paths(id).consoleLog, fromByte)
   }
@@ -228,8 +200,7 @@ class QemuHost implements Host {
   }
 
   async close(): Promise<void> {
-    this.#closing.abort()
-    await this.#adoption
+    await this.#watch.close()
     await this.#machineLock.idle()
     await this.#consoleLock.idle()
     await this.#acceleration.catch(() => {})
@@ -244,9 +215,4 @@ class QemuHost implements Host {
     }
     return records
   }
-}
-
-function silentOnFault(error: unknown): 'silent' {
-  if (isFault(error)) return 'silent'
-  throw error
 }

@@ -61,12 +61,13 @@ export class LiveExports {
       const { id, sizeBytes } = disk
       return { id, sizeBytes, socketPath: path, exportName: id, mapName: `${id}-map` }
     })
-    const record = { key, how: 'live', disks, consistency: 'crash', pausedMs: 0 } as const
+    const guest = (await this.#guests.isStanding(spec.id)) ? 'standing' : 'running'
+    const record = { key, how: 'live', guest, disks, consistency: 'crash', pausedMs: 0 } as const
     await records.write({ ...record, state: 'opening' })
     try {
       const moment = await this.#guests.talk(spec.id, async (qmp) => {
         await this.#addScratch(qmp, spec, key, signal)
-        const taken = await this.#takeMoment(qmp, spec, key)
+        const taken = await this.#takeMoment(qmp, spec, key, guest)
         await this.#serve(qmp, spec, key, path)
         return taken
       })
@@ -84,7 +85,9 @@ export class LiveExports {
   /** Also right when the guest has ended meanwhile: then only files are left to remove. */
   async close(spec: MachineSpec, key: string, records: ExportRecords): Promise<void> {
     if (await this.#guests.isRunning(spec.id)) {
-      await this.#guests.resume(spec.id)
+      // Only a crash of ours between `stop` and `cont` leaves a guest standing; one that stood before us is to stay so.
+      const record = await records.find(key)
+      if (record?.state === 'opening' && record.guest !== 'standing') await this.#guests.resume(spec.id)
       await this.#guests.talk(spec.id, (qmp) => this.#dismantle(qmp, spec, key))
     }
     for (const index of spec.disks.keys()) await rm(this.#scratchPath(spec, key, index), { force: true })
@@ -111,15 +114,20 @@ export class LiveExports {
     }
   }
 
-  /** The one moment. All commands are on their way before the first is answered, to keep the pause short. */
+  /**
+   * The one moment. All commands are on their way before the first is answered, to keep the pause short. A guest that
+   * stands still changes nothing meanwhile, and it is not ours to let it go on.
+   */
   async #takeMoment(
     qmp: Qmp,
     spec: MachineSpec,
     key: string,
+    guest: 'running' | 'standing',
   ): Promise<{ pausedMs: number; consistency: Consistency }> {
     const filters = [...spec.disks.keys()].flatMap((index) => filterCommands(names(spec, key, index)))
     qmp.events.length = 0
-    const outcomes = await qmp.executeAll([{ execute: 'stop' }, ...filters, { execute: 'cont' }])
+    const commands = guest === 'standing' ? filters : [{ execute: 'stop' }, ...filters, { execute: 'cont' }]
+    const outcomes = await qmp.executeAll(commands)
     const failure = outcomes.find((outcome) => outcome.status === 'rejected')
     if (failure !== undefined) throw failure.reason
     return { pausedMs: pausedMs(qmp), consistency: 'crash' }
@@ -127,7 +135,9 @@ export class LiveExports {
 
   async #serve(qmp: Qmp, spec: MachineSpec, key: string, path: string): Promise<void> {
     await rm(path, { force: true })
-    await qmp.execute('nbd-server-start', { addr: { type: 'unix', data: { path } } })
+    // 0: no limit. How many connections read one disk is the setting of whoever captures.
+    const server = { addr: { type: 'unix', data: { path } }, 'max-connections': 0 }
+    await qmp.execute('nbd-server-start', server)
     for (const [index, disk] of spec.disks.entries()) {
       const own = names(spec, key, index)
       await qmp.execute('blockdev-add', {
@@ -211,14 +221,14 @@ function filterCommands(own: Names): QmpCommand[] {
   ]
 }
 
-/** By QEMU's own clock, from its events. */
+/** By QEMU's own clock, from its events; a guest that stood still already has none, and was not paused by us. */
 function pausedMs(qmp: Qmp): number {
   const at = (name: string) => {
     const event = qmp.events.find((one) => one.event === name)
-    assert(event !== undefined, `QEMU tells of ${name} before it answers`)
-    return event.timestamp.seconds * 1000 + event.timestamp.microseconds / 1000
+    return event && event.timestamp.seconds * 1000 + event.timestamp.microseconds / 1000
   }
-  return Math.round((at('RESUME') - at('STOP')) * 1000) / 1000
+  const [stop, resume] = [at('STOP'), at('RESUME')]
+  return stop === undefined || resume === undefined ? 0 : Math.round((resume - stop) * 1000) / 1000
 }
 
 async function exportIds(qmp: Qmp): Promise<Set<string>> {

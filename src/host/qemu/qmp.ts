@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net'
 import { Fault } from '../../image/fault.ts'
+import { MAKE_ROOM } from '../tools/durable.ts'
 
 export interface QmpEvent {
   readonly event: string
@@ -146,10 +147,14 @@ function silent(cause: Error): Fault {
 }
 
 function refused(command: string, error: unknown): Fault {
-  const text = String((error as { desc?: unknown } | undefined)?.desc ?? 'no reason given').slice(0, 300)
-  const kind = /No space left/i.test(text) ? 'full' : 'unavailable'
-  return new Fault(kind, `The hypervisor refused '${command}': ${text}`, {
-    subject: 'host',
-    reason: QMP_REFUSED,
-  })
+  const text = String((error as { desc?: unknown } | undefined)?.desc ?? 'no reason given')
+  const options = { subject: 'host', reason: QMP_REFUSED, cause: new Error(text) } as const
+  // QEMU's words name paths of the host, so they are the cause alone.
+  if (/No space left/i.test(text))
+    return new Fault('full', `The hypervisor's '${command}' failed: ${MAKE_ROOM}`, options)
+  return new Fault(
+    'unavailable',
+    `The hypervisor refused '${command}'. The service's log has its words; look there, then try again.`,
+    options,
+  )
 }

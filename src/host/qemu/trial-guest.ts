@@ -1,10 +1,13 @@
 /** What the trial guest says on its serial port once it has done its work. */
 export const TRIAL_MARKER = 'guest ran'
 
+/** How QEMU ends when the guest writes 1 to `isa-debug-exit`, which doubles it and adds 1; 1 is QEMU's own failure. */
+export const TRIAL_EXIT_CODE = 3
+
 /**
  * A guest that does at once what every operating system does first: leaves real mode, switches paging on, and fills and
  * checks 4 MiB of memory. Hosts whose KVM is broken often run firmware and fail exactly here. It then says
- * TRIAL_MARKER on 0x3f8 and ends through QEMU's `isa-debug-exit` at 0xf4. The listing is GNU as, AT&T syntax, at 0x7c00.
+ * TRIAL_MARKER on 0x3f8 and ends through QEMU's `isa-debug-exit` at 0xf4, also when the memory is wrong. The listing is GNU as, AT&T syntax, at 0x7c00.
  */
 const LISTING = [
   'fa', // cli
@@ -61,10 +64,11 @@ const LISTING = [
   'ee', // out %al,(%dx)
   'eb f8', // jmp 0x7ca1
   '66 ba f4 00', // stop: mov $0xf4,%dx
+  'b0 01', // mov $0x1,%al
   'ee', // out %al,(%dx)
   'f4', // hlt
-  'eb fd', // jmp 0x7cae
-  '8d b4 26 00 00 00 00', // filling
+  'eb fd', // jmp 0x7cb0
+  '00 00 00 00 00', // filling
   // gdt: nothing, flat code, flat data; gdtr
   '00 00 00 00 00 00 00 00 ff ff 00 00 00 9a cf 00',
   'ff ff 00 00 00 92 cf 00 17 00 b8 7c 00 00',

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Fault } from '../../image/fault.ts'
-import type { Host } from '../contract.ts'
+import { CONSOLE_ANSWER_BYTES_MAX, type Host } from '../contract.ts'
 import {
   diskOf,
   type HostFixture,
@@ -9,6 +9,7 @@ import {
   isFaultOf,
   MEBIBYTE,
   never,
+  said,
   specOf,
   untilSaid,
 } from '../suite.ts'
@@ -63,7 +64,7 @@ async function make(): Promise<HostFixture> {
     guest: {
       banner: BOOT_BANNER,
       fill: async (driver: Host, id, disk, sector, character) => {
-        const { length } = await driver.readConsole(id, 0)
+        const { length } = await said(driver, id)
         const line = `write ${disk} ${sector * 512} ${character.repeat(512)}\n`
         await driver.writeConsole(id, Buffer.from(line))
         await untilSaid(driver, id, 'written', length)
@@ -85,18 +86,18 @@ test('a guest is up after its ticks and deaf before', async () => {
   await host.ensureStarted(spec.id, never())
   await host.writeConsole(spec.id, Buffer.from('echo early\n'))
   host.tick(2)
-  assert.equal((await host.readConsole(spec.id, 0)).length, 0)
+  assert.equal((await said(host, spec.id)).length, 0)
   host.tick()
   await host.writeConsole(spec.id, Buffer.from('echo hel'))
   await host.writeConsole(spec.id, Buffer.from('lo you\nwrite 0 4095 abc\ncat 0 4094 5\n'))
-  const said = (await host.readConsole(spec.id, 0)).toString('latin1')
+  const text = (await said(host, spec.id)).toString('latin1')
   assert.equal(
-    said,
+    text,
     `${BOOT_BANNER}echo hello you\nhello you\n# write 0 4095 abc\nwritten\n# cat 0 4094 5\n\0abc\0\n# `,
   )
   await host.writeConsole(spec.id, Buffer.from('cat 0 1048576 1\ncat 1 0 1\nreboot\npoweroff\n'))
   assert.equal(await host.power(spec.id), 'stopped')
-  const rest = (await host.readConsole(spec.id, said.length)).toString('latin1')
+  const rest = (await said(host, spec.id, text.length)).toString('latin1')
   assert.match(rest, /cat: no such place\n.*\ncat: no such place\n.*\nreboot: not found\n/)
 })
 
@@ -133,4 +134,20 @@ test('lost exports are made anew; a server that fails half-way leaves none', asy
   })
   await assert.rejects(failing.openExports(spec.id, 'k', never()), isFaultOf('unavailable'))
   assert.equal(content.size, 0)
+})
+
+test('a console is read in pieces, as with a real host', async () => {
+  const { options } = around()
+  const host = new SimulatedHost(options)
+  const spec = specOf([diskOf('virtio-blk', MEBIBYTE)])
+  await host.ensureMachine(spec, never())
+  await host.ensureStarted(spec.id, never())
+  await host.writeConsole(spec.id, Buffer.from(`cat 0 0 ${MEBIBYTE / 2}\n`))
+  const first = await host.readConsole(spec.id, 0)
+  assert.deepEqual([first.fromByte, first.bytes.length], [0, CONSOLE_ANSWER_BYTES_MAX])
+  const second = await host.readConsole(spec.id, CONSOLE_ANSWER_BYTES_MAX)
+  assert.deepEqual(
+    [second.fromByte, second.bytes.length],
+    [CONSOLE_ANSWER_BYTES_MAX, CONSOLE_ANSWER_BYTES_MAX],
+  )
 })

@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict'
 import { Fault } from '../../image/fault.ts'
 import type { MachineId } from '../../image/ids.ts'
-import type { DiskExports, Host, MachineDisk, MachinePower, MachineSpec } from '../contract.ts'
+import {
+  CONSOLE_ANSWER_BYTES_MAX,
+  type ConsoleText,
+  type DiskExports,
+  type Host,
+  type MachineDisk,
+  type MachinePower,
+  type MachineSpec,
+} from '../contract.ts'
 import { isExportKey } from '../tools/exports.ts'
 import { checkSpec, machineAbsent } from '../tools/folders.ts'
 import { SimulatedGuest } from './guest.ts'
@@ -169,9 +177,11 @@ export class SimulatedHost implements Host {
     if (machine?.open?.key === key) await closeAll(machine)
   }
 
-  async readConsole(id: MachineId, fromByte: number): Promise<Buffer> {
+  /** All of it is kept. */
+  async readConsole(id: MachineId, fromByte: number): Promise<ConsoleText> {
     this.#begin('readConsole')
-    return Buffer.from(this.#get(id).console.subarray(fromByte))
+    const bytes = this.#get(id).console.subarray(fromByte, fromByte + CONSOLE_ANSWER_BYTES_MAX)
+    return { fromByte, bytes: Buffer.from(bytes) }
   }
 
   async writeConsole(id: MachineId, bytes: Uint8Array): Promise<void> {

@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process'
 import { open, rm } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Fault } from '../../image/fault.ts'
 import { findText, isErrno } from './durable.ts'
-import { failed, toolMissing, usefulLine } from './run.ts'
+import { endedBadly, failed, tookTooLong, toolMissing } from './run.ts'
 
 export interface DaemonOptions {
   readonly doing: string
@@ -47,12 +46,10 @@ export async function startDaemon(
     while (!isOver()) {
       if (await options.isReady()) return
       if (performance.now() >= end)
-        throw new Fault(
-          'unavailable',
-          `${options.doing} failed: ${tool} took over ${options.timeoutMs} ms.`,
-          {
-            subject: 'host',
-          },
+        throw failed(
+          options.doing,
+          tookTooLong(tool, options.timeoutMs),
+          (await findText(options.errorPath)) ?? '',
         )
       await sleep(POLL_MS, undefined, { signal: options.signal })
     }
@@ -66,5 +63,5 @@ export async function startDaemon(
   }
   if (isErrno(error, 'ENOENT')) throw toolMissing(tool, options.package, error)
   const stderr = (await findText(options.errorPath)) ?? ''
-  throw failed(options.doing, usefulLine(stderr) ?? `${tool} ended at once.`, stderr, error)
+  throw failed(options.doing, endedBadly(tool), stderr, error)
 }

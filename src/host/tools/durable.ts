@@ -1,4 +1,4 @@
-import { open, readFile, rename } from 'node:fs/promises'
+import { open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Fault } from '../../image/fault.ts'
 
@@ -7,16 +7,28 @@ export function isErrno(error: unknown, ...codes: readonly string[]): boolean {
   return error instanceof Error && 'code' in error && codes.includes(String(error.code))
 }
 
-/** The world's reasons behind a failed file call, as a Fault; anything else is passed on. */
+/** The end of a sentence that tells what failed. */
+export const MAKE_ROOM = "the host's disk has no space left. Make room there, then try again."
+
+/** What to do about a failed file call. Node's own words name a path of the host, which is no tenant's business. */
+const REMEDIES: Readonly<Record<string, string>> = {
+  EACCES: 'the service may not use a file there. Give it the right, then try again.',
+  EPERM: 'the service may not use a file there. Give it the right, then try again.',
+  EROFS: "the host's disk is read-only. Mount it for writing, then try again.",
+  EIO: "the host's disk has an error. Look at the disk, then try again.",
+  EMFILE: 'the service has too many files open. Try again later, or raise its limit.',
+  ENFILE: 'the host has too many files open. Try again later.',
+  ENOTDIR: 'a file is where a folder should be. Take it away, then try again.',
+  EISDIR: 'a folder is where a file should be. Take it away, then try again.',
+}
+
+/** The world's reasons behind a failed file call, as a Fault with the path in its cause; anything else is passed on. */
 export function fileFault(error: unknown, doing: string): unknown {
   if (isErrno(error, 'ENOSPC', 'EDQUOT'))
-    return new Fault('full', `${doing} failed: no space left.`, { subject: 'host', cause: error })
-  if (isErrno(error, 'EACCES', 'EPERM', 'EROFS', 'EIO', 'EMFILE', 'ENOTDIR'))
-    return new Fault('unavailable', `${doing} failed: ${(error as Error).message}`, {
-      subject: 'host',
-      cause: error,
-    })
-  return error
+    return new Fault('full', `${doing} failed: ${MAKE_ROOM}`, { subject: 'host', cause: error })
+  const remedy = error instanceof Error && 'code' in error ? REMEDIES[String(error.code)] : undefined
+  if (remedy === undefined) return error
+  return new Fault('unavailable', `${doing} failed: ${remedy}`, { subject: 'host', cause: error })
 }
 
 /** Makes names in a folder survive a power cut. */
@@ -53,6 +65,8 @@ export async function writeDurably(path: string, text: string): Promise<void> {
     await rename(temporary, path)
     await syncFolder(dirname(path))
   } catch (error) {
+    // What is half written takes room that may just be what is missing.
+    await rm(temporary, { force: true }).catch(() => {})
     throw fileFault(error, 'Writing a record of the machine')
   }
 }

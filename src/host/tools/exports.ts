@@ -15,6 +15,8 @@ export interface ExportRecord {
   readonly key: string
   readonly how: 'still' | 'live'
   readonly state: 'opening' | 'open'
+  /** Of a live one: whether the guest stood still before the capture, and so is to be left. */
+  readonly guest?: 'running' | 'standing'
   readonly disks: readonly ExportedDisk[]
   readonly consistency: Consistency
   readonly pausedMs: number

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { lstat, mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault } from '../../image/fault.ts'
 import type { MachineId } from '../../image/ids.ts'
@@ -49,12 +49,20 @@ export class MachineFolders {
   async list(): Promise<MachineId[]> {
     const found: MachineId[] = []
     for (const name of (await readdir(this.directory)).sort()) {
-      if (!ID.test(name)) continue
-      // Not parsed here: one damaged record must not hide the others.
-      const text = await findText(join(this.directory, name, SPEC_FILE))
-      if (text !== undefined) found.push(name as MachineId)
+      // The record is not read here: one that is damaged must not hide the others, nor itself.
+      if (ID.test(name) && (await this.has(name as MachineId))) found.push(name as MachineId)
     }
     return found
+  }
+
+  /** Also true of a machine whose record cannot be read. */
+  async has(id: MachineId): Promise<boolean> {
+    try {
+      await lstat(join(this.path(id), SPEC_FILE))
+      return true
+    } catch (error) {
+      return !isErrno(error, 'ENOENT', 'ENOTDIR')
+    }
   }
 
   async find(id: MachineId): Promise<MachineSpec | undefined> {

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
 import { Fault } from '../../image/fault.ts'
+import { MAKE_ROOM } from './durable.ts'
 
 export interface RunOptions {
   /** What is being done, as the start of a sentence: 'Making the disk'. */
@@ -24,8 +25,8 @@ export function runTool(tool: string, args: readonly string[], options: RunOptio
     if (error === null || isGood(error.code, options.goodExitCodes)) resolve(stdout)
     else if (signal?.aborted) reject(signal.reason)
     else if (error.code === 'ENOENT') reject(toolMissing(tool, options.package, error))
-    else if (error.killed) reject(failed(options.doing, `${tool} took over ${timeoutMs} ms.`, stderr, error))
-    else reject(failed(options.doing, usefulLine(stderr) ?? `${tool} ended with an error.`, stderr, error))
+    else if (error.killed) reject(failed(options.doing, tookTooLong(tool, timeoutMs), stderr, error))
+    else reject(failed(options.doing, endedBadly(tool), stderr, error))
   })
   return promise
 }
@@ -45,18 +46,22 @@ export function toolMissing(tool: string, packageName: string, cause?: unknown):
   })
 }
 
-/** The fault behind a tool's last words. A disk that is full is told apart, because the caller can make room. */
-export function failed(doing: string, line: string, stderr: string, cause?: unknown): Fault {
-  const kind = /No space left on device|Disk quota exceeded/i.test(stderr) ? 'full' : 'unavailable'
-  return new Fault(kind, `${doing} failed: ${line}`, {
-    subject: 'host',
-    cause: new Error(stderr.trim() || line, { cause }),
-  })
+export function tookTooLong(tool: string, timeoutMs: number): string {
+  return `'${tool}' took over ${timeoutMs} ms. Try again when the host is less busy.`
 }
 
-/** The first line that is no warning, without the program's own name in front. */
-export function usefulLine(stderr: string): string | undefined {
-  const lines = stderr.split('\n').map((line) => line.trim())
-  const line = lines.find((text) => text !== '' && !/\bwarning:/i.test(text)) ?? lines.find((text) => text)
-  return line?.replace(/^[\w./-]*qemu[\w.-]*: /, '').slice(0, 300)
+export function endedBadly(tool: string): string {
+  return `'${tool}' ended with an error. The service's log has its words; look there, then try again.`
+}
+
+/**
+ * The fault behind a tool's last words, which go to the cause alone, because they name paths of the host. A disk that
+ * is full is told apart, because the caller can make room.
+ */
+export function failed(doing: string, why: string, stderr: string, cause?: unknown): Fault {
+  const isFull = /No space left on device|Disk quota exceeded/i.test(stderr)
+  return new Fault(isFull ? 'full' : 'unavailable', `${doing} failed: ${isFull ? MAKE_ROOM : why}`, {
+    subject: 'host',
+    cause: new Error(stderr.trim() || why, { cause }),
+  })
 }

@@ -1,4 +1,5 @@
-import { rm } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { isFault } from '../../image/fault.ts'
 import type { DiskId, MachineId } from '../../image/ids.ts'
 import type { DiskExports } from '../contract.ts'
@@ -24,8 +25,9 @@ export type ServeRaw = (
   at: { readonly socketPath: string; readonly exportName: string },
 ) => Promise<{ close(): Promise<void> }>
 
-/** Connections that one export takes at once; a capture reads each disk over several. */
-const CLIENT_COUNT_MAX = 16
+/** No limit: how many connections read one disk is the setting of whoever captures, and all of them are ours. */
+const CLIENT_COUNT_UNLIMITED = 0
+const PID_ENDING = '.pid'
 /** Opening waits for the base's server up to 30 s by itself. */
 const START_TIMEOUT_MS = 45_000
 
@@ -90,6 +92,21 @@ export class StillExports {
     await records.remove(key)
   }
 
+  /** Takes away what any capture left of the machine, found by names alone: its records may be damaged. */
+  async closeAll(id: MachineId): Promise<void> {
+    const isItsOwn = (name: string) => name.startsWith(`${id}-`)
+    for (const [path, server] of this.#served) {
+      if (!isItsOwn(basename(path))) continue
+      await server.close()
+      this.#served.delete(path)
+    }
+    const paths = (await readdir(this.#runDirectory))
+      .filter(isItsOwn)
+      .map((name) => join(this.#runDirectory, name))
+    for (const path of paths) if (path.endsWith(PID_ENDING)) await endProcess(path, 2_000)
+    for (const path of paths) await rm(path, { force: true })
+  }
+
   async #allLive(disks: readonly ExportedDisk[]): Promise<boolean> {
     for (const disk of disks) {
       if (this.#served.has(disk.socketPath)) continue
@@ -118,7 +135,7 @@ function rawFileOf({ driver, file }: BlockNode): string | undefined {
 
 /** Beside its socket in the run folder, which is empty after a reboot, as the process table is. */
 function pidPath(disk: ExportedDisk): string {
-  return `${disk.socketPath}.pid`
+  return disk.socketPath + PID_ENDING
 }
 
 function errorPath(disk: ExportedDisk): string {
@@ -130,7 +147,7 @@ async function start(disk: ExportedDisk, tree: BlockNode | undefined, signal: Ab
   await rm(pidPath(disk), { force: true })
   const serve = [`--pid-file=${pidPath(disk)}`, '-k', disk.socketPath, '-x', disk.exportName]
   // -t: lives on when the last reader goes, so that an interrupted capture finds the same moment again.
-  const limits = ['-r', '-t', '-e', String(CLIENT_COUNT_MAX)]
+  const limits = ['-r', '-t', '-e', String(CLIENT_COUNT_UNLIMITED)]
   await startDaemon('qemu-nbd', [...serve, ...limits, `json:${JSON.stringify(tree)}`], {
     doing: 'Opening a disk for reading',
     package: 'qemu-utils',

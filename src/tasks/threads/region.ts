@@ -1,8 +1,10 @@
 import { createHmac } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import type { RegionId } from '../../image/ids.ts'
+import type { DomainId, RegionId } from '../../image/ids.ts'
 import { openDirectoryObjects } from '../../objects/directory.ts'
+import { LocalWrapper } from '../../store/keys.ts'
+import type { DomainSecrets } from '../../store/open-domain.ts'
 import { openRegionStore, type RegionStore } from '../../store/region.ts'
 
 /** Where a region's bytes are; may be handed to threads. */
@@ -10,17 +12,31 @@ export interface RegionPlace {
   readonly regionId: RegionId
   readonly objectsFolder: string
   readonly indexPath: string
-  /** 32 bytes, from which the id key of every domain is derived: the same in all regions of an installation. */
+  /** 32 bytes, from which the keys of every domain are derived: the same in all regions of an installation. */
   readonly domainsKey: Uint8Array
+  /** 32 bytes, the region's own. Wraps the domains' keys in the region's objects. Neither is ever to be logged. */
+  readonly regionKey: Uint8Array
+  /** False: new chunks are stored unencrypted. */
+  readonly isEncrypting: boolean
 }
 
 /** Opens the region's store for the calling thread. */
-export async function openRegion(place: RegionPlace): Promise<RegionStore> {
+export async function openRegion(place: RegionPlace, packBytes?: number): Promise<RegionStore> {
   await mkdir(dirname(place.indexPath), { recursive: true, mode: 0o700 })
   const objects = await openDirectoryObjects({ folder: place.objectsFolder, clean: false })
   return openRegionStore({
     objects,
     indexPath: place.indexPath,
-    idKeyOf: (domain) => createHmac('sha256', place.domainsKey).update(`calotype id ${domain}`).digest(),
+    ...(packBytes === undefined ? {} : { packBytes }),
+    wrapper: new LocalWrapper(place.regionKey),
+    secretsOf: (domain) => domainSecrets(place.domainsKey, domain),
+    isEncrypting: place.isEncrypting,
   })
+}
+
+/** The keys of a domain in this installation. */
+function domainSecrets(domainsKey: Uint8Array, domain: DomainId): DomainSecrets {
+  const derive = (use: string) =>
+    createHmac('sha256', domainsKey).update(`calotype ${use} ${domain}`).digest()
+  return { idKey: derive('id'), dataKey: derive('data') }
 }

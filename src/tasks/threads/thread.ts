@@ -56,9 +56,13 @@ export async function runThread<Result>(
   signal.throwIfAborted()
   const worker = new Worker(file, { workerData: data })
   let timer: NodeJS.Timeout | undefined
+  // What the thread left open must not keep it: it has answered, or it was told to stop.
+  const endSoon = () => {
+    timer ??= setTimeout(() => void worker.terminate(), STOP_MS)
+  }
   const stop = () => {
     worker.postMessage('stop')
-    timer = setTimeout(() => void worker.terminate(), STOP_MS)
+    endSoon()
   }
   signal.addEventListener('abort', stop, { once: true })
   let answer: FromThread | undefined
@@ -66,7 +70,10 @@ export async function runThread<Result>(
     await new Promise<void>((resolve, reject) => {
       worker.on('message', (message: FromThread) => {
         if (message.is === 'news') onNews?.(message.news as never)
-        else answer = message
+        else {
+          answer = message
+          endSoon()
+        }
       })
       worker.on('error', reject)
       worker.on('exit', () => resolve())

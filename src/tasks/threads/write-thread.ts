@@ -7,9 +7,10 @@ import type { CaptureCounts } from '../../store/chunk-writer.ts'
 import { sumCounts } from '../../store/chunk-writer.ts'
 import { newClaims } from '../../store/claims.ts'
 import { newDiskIds } from '../../store/map.ts'
+import { PACK_BYTES_DEFAULT } from '../../store/pack.ts'
 import type { SourceDisk, WriteJob, WrittenImage } from '../store-jobs.ts'
 import { openRegion, type RegionPlace } from './region.ts'
-import type { StripeData, StripeNews } from './stripe-thread.ts'
+import { captureStripes, type StripeData, type StripeNews } from './stripes.ts'
 import { inThread, runThread } from './thread.ts'
 
 /** The leader of one capture: finds what may hold data, sets the threads to work, commits. */
@@ -20,6 +21,17 @@ export interface WriteData {
 }
 
 export const CHUNK_BYTES = 256 * 1024
+const PACK_BYTES_MIN = 4 * 1024 * 1024
+const PACKS_PER_THREAD = 12
+
+/**
+ * Packs so small that each thread seals a few before its last: hashing and writing them goes on beside the work, and
+ * only the last one is waited for. Disks of some gigabytes get packs of the usual size.
+ */
+function packBytesFor(totalBytes: number, workerCount: number): number {
+  const share = Math.ceil(totalBytes / workerCount / PACKS_PER_THREAD)
+  return Math.min(PACK_BYTES_DEFAULT, Math.max(PACK_BYTES_MIN, share))
+}
 
 /** Where a disk may hold data. */
 async function findData(disk: SourceDisk, signal: AbortSignal): Promise<Extent[]> {
@@ -56,6 +68,7 @@ inThread(async ({ job, place, threadCount }: WriteData, { signal, tell }): Promi
         stripes.push({ ...stripe, diskIndex })
     }
     const totalBytes = stripes.reduce((sum, stripe) => sum + stripe.dataBytes, 0)
+    const workerCount = Math.max(1, Math.min(threadCount, stripes.length))
     const data: StripeData = {
       place,
       sessionId: job.sessionId,
@@ -65,6 +78,7 @@ inThread(async ({ job, place, threadCount }: WriteData, { signal, tell }): Promi
       stripes,
       next: new Int32Array(new SharedArrayBuffer(4)),
       claims: newClaims(Math.ceil(totalBytes / CHUNK_BYTES)),
+      packBytes: packBytesFor(totalBytes, workerCount),
     }
     const safe = new Array<number>(threadCount).fill(0)
     const report = () => {
@@ -72,14 +86,19 @@ inThread(async ({ job, place, threadCount }: WriteData, { signal, tell }): Promi
     }
     report()
     const together = new AbortController()
-    const running = Array.from({ length: Math.max(1, Math.min(threadCount, stripes.length)) }, (_, i) =>
-      runThread<CaptureCounts>(new URL('./stripe-thread.ts', import.meta.url), data, {
-        signal: AbortSignal.any([signal, together.signal]),
-        onNews: ({ safeBytes }: StripeNews) => {
-          safe[i] = safeBytes
-          report()
-        },
-      }).catch((error: unknown) => {
+    const both = AbortSignal.any([signal, together.signal])
+    const capture = (i: number): Promise<CaptureCounts> => {
+      const onNews = ({ safeBytes }: StripeNews) => {
+        safe[i] = safeBytes
+        report()
+      }
+      if (i === 0) return captureStripes(data, { signal: both, tell: onNews })
+      return runThread(new URL('./stripe-thread.ts', import.meta.url), data, { signal: both, onNews })
+    }
+    // The leader takes its share, and does so at once: another thread needs a tenth of a second to get going.
+    const order = Array.from({ length: workerCount }, (_, i) => workerCount - 1 - i)
+    const running = order.map((i) =>
+      capture(i).catch((error: unknown) => {
         // The first failure is the one to tell; it stops the others.
         together.abort(error)
         throw error

@@ -225,6 +225,14 @@ test('images: capture, import, copy and remove say which task goes on', async ()
   await ask('POST', copyPath, { targetProject: 'org-b', region: 'hk' })
   assert.deepEqual(lastInput().targetRegionIds, ['hk'])
   await refused(signedRequest('POST', copyPath, { targetRegions: ['mars'] }), 404, { subject: 'region' })
+  const callCount = fake.calls.length
+  const twice = signedRequest('POST', copyPath, { targetRegions: ['hk', 'cn-hangzhou', 'hk'] })
+  assert.match(
+    await refused(twice, 400, { field: 'targetRegions' }),
+    /'targetRegions' takes .*, none of them twice: 'hk' is\.$/,
+  )
+  await refused(signedRequest('POST', '/v1/verify', { regions: ['hk', 'hk'] }), 400, { field: 'regions' })
+  assert.equal(fake.calls.length, callCount)
 
   assert.equal((await ask('DELETE', `/v1/images/${made.json.imageId}`)).status, 200)
   await refused(signedRequest('DELETE', `/v1/images/${made.json.imageId}`), 404, { subject: 'image' })

@@ -99,6 +99,21 @@ export function list<Value>(item: Field<Value>, countMax: number): Field<readonl
   }
 }
 
+/** As `list`, of texts; one that is there twice is refused, because it would be done twice. */
+export function distinct(item: Field<string>, countMax: number): Field<readonly string[]> {
+  const inner = list(item, countMax)
+  const takes = `${inner.takes}, none of them twice`
+  return {
+    ...inner,
+    takes,
+    parse(value, name) {
+      const items = inner.parse(value, name)
+      const twice = items.find((one, i) => items.indexOf(one) !== i)
+      return twice === undefined ? items : refuse(name, `${takes}: '${twice.slice(0, 80)}' is`)
+    },
+  }
+}
+
 /** An object of known members; an unknown one is refused. */
 export function object<F extends Fields>(members: F): Field<Parsed<F>> {
   const takes = `an object of ${Object.keys(members).join(', ')}`

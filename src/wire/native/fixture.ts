@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { App, Caller, Keyring } from '../../app/contract.ts'
+import { CONSOLE_ANSWER_BYTES_MAX } from '../../host/contract.ts'
 import { Fault } from '../../image/fault.ts'
 import {
   type Digest,
@@ -258,7 +259,8 @@ export function createFakeApp(): FakeApp {
       },
       async readConsole(caller, where) {
         await called('machines.readConsole', caller, where)
-        return fake.console.subarray(where.fromByte)
+        const { fromByte } = where
+        return { fromByte, bytes: fake.console.subarray(fromByte, fromByte + CONSOLE_ANSWER_BYTES_MAX) }
       },
       async writeConsole(caller, where) {
         await called('machines.writeConsole', caller, where)

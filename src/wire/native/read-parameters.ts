@@ -1,16 +1,19 @@
 import { Fault } from '../../image/fault.ts'
 import { decodePairs } from '../acs3.ts'
+import { parseJson, plainValue } from '../strict-json.ts'
 import type { Match } from './match.ts'
 import { findNearest } from './nearest.ts'
 
 function parseBody(body: Buffer): Record<string, unknown> {
   if (body.length === 0) return {}
-  let value: unknown
+  let text: string
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
+    text = new TextDecoder('utf-8', { fatal: true }).decode(body)
   } catch (cause) {
     throw new Fault('invalid', 'The body is not JSON in UTF-8.', { reason: 'malformed', cause })
   }
+  // Strict: of two equal names the last would silently win, and nesting without end would exhaust the stack.
+  const value = plainValue(parseJson(text))
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new Fault('invalid', 'The body takes one JSON object.', { reason: 'malformed' })
   }

@@ -82,7 +82,7 @@ test('a Bearer token answers 174, beside a signature 171', async () => {
   assert.equal(bodyOf(await door.handle({ ...both, headers: { ...both.headers, ...headers } })).RetCode, 171)
 })
 
-test('the window of U-Timestamp-Ms is off by default, lets a missing one through, refuses an old one', async () => {
+test('the window of U-Timestamp-Ms is off by default, refuses a request without it, or with an old one', async () => {
   const at = (header: string | undefined) => {
     const request = formRequest(signed(REGION))
     return header === undefined
@@ -90,9 +90,11 @@ test('the window of U-Timestamp-Ms is off by default, lets a missing one through
       : { ...request, headers: { ...request.headers, 'u-timestamp-ms': header } }
   }
   const old = at(String(NOW_MS - 20 * 60_000))
+  assert.equal(bodyOf(await testDoor().door.handle(at(undefined))).RetCode, 0)
   assert.equal(bodyOf(await testDoor().door.handle(old)).RetCode, 0)
   const { door } = testDoor({}, { strictReplayWindowMs: 15 * 60_000 })
-  assert.equal(bodyOf(await door.handle(at(undefined))).RetCode, 0)
+  const without = bodyOf(await door.handle(at(undefined)))
+  assert.deepEqual([without.RetCode, without.Message], [220, 'Missing params [U-Timestamp-Ms]'])
   assert.equal(bodyOf(await door.handle(at(String(NOW_MS + 60_000)))).RetCode, 0)
   for (const request of [old, at(String(NOW_MS + 20 * 60_000)), at('yesterday')]) {
     const body = bodyOf(await door.handle(request))

@@ -17,8 +17,8 @@ export interface UhostDoorSettings {
   /** For the log: bugs, and the causes of faults, which callers never see. */
   readonly report: (error: unknown, requestId: string) => void
   /**
-   * Refuses a `U-Timestamp-Ms` further than this from now. Off when absent. The header is not signed and most
-   * clients never send it, so a request without it is let through: this stops repeats by accident, not by design.
+   * Requires a `U-Timestamp-Ms` at most this far from now. Off when absent. The header is not signed: this stops
+   * repeats by accident and bytes replayed as they are, but nobody who writes a new header. Many clients never send it.
    */
   readonly strictReplayWindowMs?: number | undefined
 }
@@ -85,13 +85,15 @@ async function authenticate(
         'names and values without separators, with the private key behind.',
     )
   }
-  refuseOldTimestamp(settings, headers['u-timestamp-ms'])
+  requireTimestamp(settings, headers['u-timestamp-ms'])
   return settings.keyring.caller(key.userId, 'uhost', { requestId, sourceIp, secureTransport })
 }
 
-function refuseOldTimestamp(settings: UhostDoorSettings, header: string | string[] | undefined): void {
+function requireTimestamp(settings: UhostDoorSettings, header: string | string[] | undefined): void {
   const windowMs = settings.strictReplayWindowMs
-  if (windowMs === undefined || header === undefined) return
+  if (windowMs === undefined) return
+  // Else leaving the header out would be the way around it.
+  if (header === undefined) throw missing('U-Timestamp-Ms')
   const sentMs = typeof header === 'string' && /^\d{1,15}$/.test(header) ? Number(header) : Number.NaN
   const offMs = Math.abs(settings.nowMs() - sentMs)
   if (offMs <= windowMs) return

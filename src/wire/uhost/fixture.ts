@@ -6,8 +6,8 @@ import type { Image } from '../../image/image.ts'
 import type { Machine } from '../../image/machine.ts'
 import { GIB, type Region } from '../../image/region.ts'
 import type { WireRequest } from '../gateway-contract.ts'
+import type { JsonNode } from '../strict-json.ts'
 import { createUhostDoor, type UhostDoorSettings } from './door.ts'
-import type { JsonNode } from './json.ts'
 import { signText, textToSign } from './signature.ts'
 
 /** A door over an app that answers what a test tells it and remembers what it was asked. */

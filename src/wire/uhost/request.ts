@@ -1,6 +1,7 @@
 import { Fault } from '../../image/fault.ts'
+import { PARAMETER_COUNT_MAX, splitPairs } from '../acs3.ts'
 import type { WireRequest } from '../gateway-contract.ts'
-import { type JsonNode, parseJson } from './json.ts'
+import { type JsonNode, parseJson } from '../strict-json.ts'
 import { plainDecimal } from './number.ts'
 
 /** One request as it was signed, and the same flattened to dotted names, as the operations read it. */
@@ -12,7 +13,7 @@ export interface ParameterMap {
 /**
  * Query and body as one map. A name may be in both with one value (the Go client sends Action so); anything else
  * that is there twice is refused, because the signature has no separators and could not tell which one is meant.
- * Throws Fault 'invalid' field 'Body' or the name. Source: uhost.md §1.1, §1.3, §2.1.
+ * Throws Fault 'invalid' field 'Body' or the name; reason 'too-large' for more than 5 000 parameters. Source: uhost.md §1.1, §1.3, §2.1.
  */
 export function parseRequest(
   request: Pick<WireRequest, 'method' | 'url' | 'headers' | 'body'>,
@@ -76,8 +77,8 @@ function parseBody(contentType: string, body: Buffer): ReadonlyMap<string, JsonN
 
 function parseForm(text: string): ReadonlyMap<string, JsonNode> {
   const form = new Map<string, JsonNode>()
-  for (const pair of text.split('&')) {
-    if (pair === '') continue
+  for (const pair of splitPairs(text)) {
+    if (form.size === PARAMETER_COUNT_MAX) throw tooMany()
     const equalsAt = pair.indexOf('=')
     const name = decode(equalsAt < 0 ? pair : pair.slice(0, equalsAt))
     if (form.has(name)) throw duplicate(name)
@@ -106,11 +107,17 @@ function flatten(signed: ReadonlyMap<string, JsonNode>): ReadonlyMap<string, str
     } else {
       // `Disks.0.Size` beside a nested Disks: signed as two names, but one parameter.
       if (flat.has(name)) throw duplicate(name)
+      if (flat.size === PARAMETER_COUNT_MAX) throw tooMany()
       flat.set(name, scalarText(node) ?? '')
     }
   }
   for (const [name, node] of signed) visit(name, node)
   return flat
+}
+
+function tooMany(): Fault {
+  const message = `There are more than ${PARAMETER_COUNT_MAX} parameters. Send fewer in one request.`
+  return new Fault('invalid', message, { field: 'Body', reason: 'too-large' })
 }
 
 function duplicate(name: string): Fault {

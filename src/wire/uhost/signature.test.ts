@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { type JsonNode, parseJson } from './json.ts'
+import { type JsonNode, parseJson } from '../strict-json.ts'
 import { parseRequest } from './request.ts'
 import { isSignedBy, signText, textToSign } from './signature.ts'
 

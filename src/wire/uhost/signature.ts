@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import type { JsonNode } from './json.ts'
+import type { JsonNode } from '../strict-json.ts'
 import { plainDecimal } from './number.ts'
 
 /** How a JSON number was written into the text that was signed. */

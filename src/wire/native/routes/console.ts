@@ -3,8 +3,6 @@ import { base64, id, integer, withDefault } from '../fields.ts'
 import { type Route, route } from '../route.ts'
 import { place } from './common.ts'
 
-// The answer's base64 stays well under what a client should hold at once; the next read goes on where it ended.
-const ANSWER_BYTES_MAX = 256 * 1024
 const one = { ...place, id: id('machine') }
 
 export const consoleRoutes: readonly Route[] = [
@@ -12,7 +10,8 @@ export const consoleRoutes: readonly Route[] = [
     method: 'GET',
     path: '/v1/machines/:id/console',
     useCase: 'machines.console',
-    about: 'What the serial console said from byte `from` on, as base64, and the byte to ask for next.',
+    about:
+      'What the serial console said from byte `from` on, as base64, at most 256 KiB, and the byte to ask for next. Only the newest 16 MiB are kept: asked for older ones, the answer starts later, at its own `from`.',
     status: 200,
     fields: { ...one, from: withDefault(integer(0, Number.MAX_SAFE_INTEGER), 0) },
     async run({ app, caller, region }, parameters) {
@@ -22,12 +21,11 @@ export const consoleRoutes: readonly Route[] = [
         machineId: parameters.id,
         fromByte: parameters.from,
       })
-      const bytes = said.subarray(0, ANSWER_BYTES_MAX)
       return {
         id: spellId('machine', parameters.id, 'native'),
-        from: parameters.from,
-        next: parameters.from + bytes.length,
-        bytes: bytes.toString('base64'),
+        from: said.fromByte,
+        next: said.fromByte + said.bytes.length,
+        bytes: said.bytes.toString('base64'),
       }
     },
   }),

@@ -1,5 +1,5 @@
 import { spellId, type TaskId } from '../../../image/ids.ts'
-import { id, ids, list, oneOf, optional, project, text, withDefault } from '../fields.ts'
+import { distinct, id, ids, list, oneOf, optional, project, text, withDefault } from '../fields.ts'
 import { type Route, route } from '../route.ts'
 import { showImage } from '../show.ts'
 import { paging, place } from './common.ts'
@@ -129,7 +129,7 @@ export const imageRoutes: readonly Route[] = [
     fields: {
       ...place,
       id: id('image'),
-      targetRegions: optional(list(text(64, { lengthMin: 1 }), 50)),
+      targetRegions: optional(distinct(text(64, { lengthMin: 1 }), 50)),
       targetProject: optional(project),
       name: optional(name),
       description,

@@ -1,6 +1,6 @@
 import { spellId, type TaskId } from '../../../image/ids.ts'
 import type { Task, TaskKind } from '../../../image/task.ts'
-import { flag, id, integer, list, oneOf, optional, text, withDefault } from '../fields.ts'
+import { distinct, flag, id, integer, oneOf, optional, text, withDefault } from '../fields.ts'
 import { type Route, type RouteContext, route } from '../route.ts'
 import { showTask } from '../show.ts'
 import { paging, place } from './common.ts'
@@ -99,7 +99,7 @@ export const taskRoutes: readonly Route[] = [
       'Checks every pack, map and image of the named regions, or of all that the caller may list; one task for each.',
     status: 202,
     fields: {
-      regions: withDefault(list(text(64, { lengthMin: 1 }), 50), []),
+      regions: withDefault(distinct(text(64, { lengthMin: 1 }), 50), []),
       deep: withDefault(flag, false),
     },
     async run({ app, caller, region }, parameters) {

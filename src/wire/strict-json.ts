@@ -1,4 +1,4 @@
-import { Fault } from '../../image/fault.ts'
+import { Fault } from '../image/fault.ts'
 
 /**
  * A JSON value as it was written. `JSON.parse` would lose the number tokens that a client signed and would let the
@@ -13,28 +13,53 @@ export type JsonNode =
   | { readonly is: 'object'; readonly members: ReadonlyMap<string, JsonNode> }
 
 const DEPTH_MAX = 32
+const VALUE_COUNT_MAX = 50_000
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y
 const SPACE = /[ \t\n\r]*/y
 
 /**
- * Strict RFC 8259: no duplicate keys, no lone surrogates, nothing after the value, at most 32 levels.
- * Throws Fault 'invalid' field 'Body' that names the offset in characters.
+ * Strict RFC 8259: no duplicate keys, no lone surrogates, nothing after the value, at most 32 levels
+ * and 50 000 values.
+ * Throws Fault 'invalid' field 'Body' reason 'malformed' that names the offset in characters.
  */
 export function parseJson(source: string): JsonNode {
-  const reader = { source, at: 0 }
+  const reader = { source, at: 0, valueCount: 0 }
   const node = readValue(reader, 0)
   skipSpace(reader)
   if (reader.at !== source.length) throw malformed(reader, 'there is text after the value')
   return node
 }
 
+/** The node as `JSON.parse` would give it: numbers as doubles. */
+export function plainValue(node: JsonNode): unknown {
+  switch (node.is) {
+    case 'text':
+      return node.text
+    case 'number':
+      return Number(node.token)
+    case 'flag':
+      return node.flag
+    case 'null':
+      return null
+    case 'list':
+      return node.items.map(plainValue)
+    case 'object':
+      return Object.fromEntries([...node.members].map(([name, value]) => [name, plainValue(value)]))
+    default:
+      return node satisfies never
+  }
+}
+
 interface Reader {
   readonly source: string
   at: number
+  valueCount: number
 }
 
 function readValue(reader: Reader, depth: number): JsonNode {
   if (depth > DEPTH_MAX) throw malformed(reader, `it is nested deeper than ${DEPTH_MAX} levels`)
+  if (++reader.valueCount > VALUE_COUNT_MAX)
+    throw malformed(reader, `it holds over ${VALUE_COUNT_MAX} values`)
   skipSpace(reader)
   switch (reader.source[reader.at]) {
     case '{':
@@ -131,6 +156,7 @@ function malformed(reader: Reader, what: string): Fault {
     `The body is not JSON: at character ${reader.at}, ${what}. Send one JSON object.`,
     {
       field: 'Body',
+      reason: 'malformed',
     },
   )
 }

@@ -1,0 +1,61 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { Fault, isFault } from '../image/fault.ts'
+import type { MachineId } from '../image/ids.ts'
+import type { TaskParts } from './parts.ts'
+
+/** After a long absence of ours, QEMU looks for its base again within 16 s; until then its reads fail. */
+const PATIENCE = { forMs: 40_000, againMs: 2_000 }
+
+/**
+ * Runs the reading of a capture again while a disk answers with an I/O error, until a base that was away must be back:
+ * guests and exports outlive the server that holds their bases. A second run reads on where the first one ended.
+ */
+export async function readPatiently<Result>(
+  read: () => Promise<Result>,
+  signal: AbortSignal,
+  { forMs, againMs } = PATIENCE,
+): Promise<Result> {
+  const endMs = performance.now() + forMs
+  for (;;) {
+    try {
+      return await read()
+    } catch (error) {
+      const mayPass = isFault(error, 'unavailable') && error.subject === 'disk' && error.reason === 'EIO'
+      if (!mayPass || performance.now() > endMs) throw error
+      await delay(againMs, undefined, { signal })
+    }
+  }
+}
+
+/**
+ * Why a capture could not read on. Whoever reads a disk sees only that its connection ended or that a read failed;
+ * the machine behind it says what happened. Other errors come back as they are.
+ */
+export async function explainLostDisk(
+  { catalog, host }: Pick<TaskParts, 'catalog' | 'host'>,
+  id: MachineId,
+  wasRunning: boolean,
+  error: unknown,
+): Promise<unknown> {
+  if (!isFault(error, 'unavailable') || error.subject !== 'disk') return error
+  const because = (message: string) => new Fault('unavailable', message, { subject: 'machine', cause: error })
+  const row = await catalog.rows.selectFrom('machine').select('state').where('id', '=', id).executeTakeFirst()
+  if (row === undefined || row.state === 'deleting') {
+    return new Fault('conflict', 'The machine was deleted while an image was being made of it.', {
+      subject: 'machine',
+      cause: error,
+    })
+  }
+  if (!wasRunning) return error
+  if ((await host.power(id)) !== 'running') {
+    return because(
+      'The machine went off while an image was being made of it, and with it the moment the image was of. Make it again.',
+    )
+  }
+  // How QEMU answers reads of a snapshot that it gave up, so that the guest need not wait.
+  if (error.reason !== 'EINVAL') return error
+  return because(
+    "The moment the image was of is lost: the host's disk is full or too slow to keep what the guest wrote over, or " +
+      'the server was away for long. Make the image again, with room on the disk, or of the stopped machine.',
+  )
+}

@@ -1,0 +1,138 @@
+import type { Flat } from './wire.ts'
+
+/** Things that calls are about; each is asked for anew, so that a test may hand out one only once. */
+export interface Things {
+  readonly project: string
+  readonly otherProject: string
+  base(): string
+  /** A custom image of the project, available, in cn-hangzhou. */
+  image(): string
+  /** A copy of one in hk. */
+  copy(): string
+  running(): string
+  stopped(): string
+  /** A task; to be cancelled it has to be under way. */
+  task(): string
+  user(): string
+}
+
+export interface NativeCall {
+  readonly path: string
+  readonly query?: Flat
+  readonly body?: Readonly<Record<string, unknown>>
+}
+
+export const HOME = 'cn-hangzhou'
+export const AWAY = 'hk'
+export const DESKTOP_TYPE = 'ecd.demo.1c1g'
+export const PASSWORD = Buffer.from('Pass-word-4-nobody').toString('base64')
+
+let nameCount = 0
+export const newName = (word: string): string => `${word}-${++nameCount}`
+
+/** Good parameters of every operation of WUYING, those that are required and a few more. */
+export const wuyingCalls: Readonly<Record<string, (things: Things) => Flat>> = {
+  DescribeRegions: () => ({ RegionId: HOME }),
+  CreateDesktops: (things) => ({
+    RegionId: HOME,
+    DesktopName: newName('made'),
+    DesktopAttachment: JSON.stringify({ ImageId: things.base(), DesktopType: DESKTOP_TYPE }),
+  }),
+  DescribeDesktops: () => ({ RegionId: HOME }),
+  StartDesktops: (things) => ({ RegionId: HOME, 'DesktopId.1': things.stopped() }),
+  StopDesktops: (things) => ({ RegionId: HOME, 'DesktopId.1': things.running() }),
+  DeleteDesktops: (things) => ({ RegionId: HOME, 'DesktopId.1': things.running() }),
+  CreateImage: (things) => ({ RegionId: HOME, DesktopId: things.running(), ImageName: newName('taken') }),
+  DescribeImages: () => ({ RegionId: HOME }),
+  DeleteImages: (things) => ({ RegionId: HOME, 'ImageId.1': things.image() }),
+}
+
+const place = (things: Things) => ({ Region: HOME, ProjectId: things.project })
+
+export const uhostCalls: Readonly<Record<string, (things: Things) => Flat>> = {
+  GetRegion: () => ({}),
+  GetProjectList: () => ({}),
+  DescribeImage: place,
+  CreateCustomImage: (things) => ({
+    ...place(things),
+    UHostId: things.running(),
+    ImageName: newName('taken'),
+  }),
+  CopyCustomImage: (things) => ({
+    ...place(things),
+    SourceImageId: things.image(),
+    TargetProjectId: things.project,
+    TargetRegion: AWAY,
+  }),
+  GetImageCopyProgress: (things) => ({ ...place(things), Region: AWAY, ImageId: things.copy() }),
+  TerminateCustomImage: (things) => ({ ...place(things), ImageId: things.image() }),
+  CreateUHostInstance: (things) => ({
+    ...place(things),
+    Zone: 'cn-hangzhou-h',
+    ImageId: things.base(),
+    Name: newName('made'),
+    CPU: '1',
+    Memory: '1024',
+    LoginMode: 'Password',
+    Password: PASSWORD,
+  }),
+  DescribeUHostInstance: place,
+  StartUHostInstance: (things) => ({ ...place(things), UHostId: things.stopped() }),
+  StopUHostInstance: (things) => ({ ...place(things), UHostId: things.running() }),
+  PoweroffUHostInstance: (things) => ({ ...place(things), UHostId: things.running() }),
+  TerminateUHostInstance: (things) => ({ ...place(things), UHostId: things.stopped() }),
+}
+
+const home = { region: HOME }
+const one = (path: string, query: Flat = {}): NativeCall => ({ path, query: { ...home, ...query } })
+
+/** By method and pattern, as in the route table. */
+export const nativeCalls: Readonly<Record<string, (things: Things) => NativeCall>> = {
+  'GET /v1/regions': () => ({ path: '/v1/regions' }),
+  'GET /v1/projects': () => ({ path: '/v1/projects' }),
+  'POST /v1/projects': () => ({ path: '/v1/projects', body: { name: newName('team') } }),
+  'POST /v1/users': () => ({ path: '/v1/users', body: { name: newName('user') } }),
+  'PUT /v1/policies/:name': () => ({
+    path: `/v1/policies/${newName('policy')}`,
+    body: {
+      document: { Version: '1', Statement: [{ Effect: 'Allow', Action: 'ecd:Describe*', Resource: '*' }] },
+    },
+  }),
+  'POST /v1/attachments': (things) => ({
+    path: '/v1/attachments',
+    body: { user: things.user(), policy: 'AliyunECDReadOnlyAccess', project: things.project },
+  }),
+  'GET /v1/images': () => one('/v1/images'),
+  'GET /v1/images/:id': (things) => one(`/v1/images/${things.base()}`),
+  'POST /v1/images/import': () => ({
+    path: '/v1/images/import',
+    body: { ...home, fileName: 'small.raw', name: newName('imported') },
+  }),
+  'POST /v1/images/capture': (things) => ({
+    path: '/v1/images/capture',
+    body: { ...home, machineId: things.running(), name: newName('taken') },
+  }),
+  'POST /v1/images/:id/copy': (things) => ({
+    path: `/v1/images/${things.image()}/copy`,
+    body: { ...home, targetRegions: [AWAY] },
+  }),
+  'DELETE /v1/images/:id': (things) => one(`/v1/images/${things.image()}`),
+  'GET /v1/machines': () => one('/v1/machines'),
+  'GET /v1/machines/:id': (things) => one(`/v1/machines/${things.running()}`),
+  'POST /v1/machines': (things) => ({
+    path: '/v1/machines',
+    body: { ...home, imageId: things.base(), name: newName('made') },
+  }),
+  'POST /v1/machines/:id/start': (things) => one(`/v1/machines/${things.stopped()}/start`),
+  'POST /v1/machines/:id/stop': (things) => one(`/v1/machines/${things.running()}/stop`),
+  'DELETE /v1/machines/:id': (things) => one(`/v1/machines/${things.running()}`),
+  'GET /v1/machines/:id/console': (things) => one(`/v1/machines/${things.running()}/console`),
+  'POST /v1/machines/:id/console': (things) => ({
+    ...one(`/v1/machines/${things.running()}/console`),
+    body: { bytes: Buffer.from('echo hello\n').toString('base64') },
+  }),
+  'GET /v1/tasks': () => ({ path: '/v1/tasks' }),
+  'GET /v1/tasks/:id': (things) => ({ path: `/v1/tasks/${things.task()}` }),
+  'DELETE /v1/tasks/:id': (things) => ({ path: `/v1/tasks/${things.task()}` }),
+  'POST /v1/verify': () => ({ path: '/v1/verify', body: { regions: [AWAY] } }),
+}
