@@ -22,10 +22,10 @@ export interface WriteData {
 
 export const CHUNK_BYTES = 256 * 1024
 const PACK_BYTES_MIN = 4 * 1024 * 1024
-const PACKS_PER_THREAD = 12
+const PACKS_PER_THREAD = 6
 
 /**
- * Packs so small that each thread seals a few before its last: hashing and writing them goes on beside the work, and
+ * Packs so small that each thread seals one or two before its last: hashing and writing them goes on beside the work, and
  * only the last one is waited for. Disks of some gigabytes get packs of the usual size.
  */
 function packBytesFor(totalBytes: number, workerCount: number): number {

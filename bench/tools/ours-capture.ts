@@ -1,0 +1,38 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { RawFileExports } from '../../src/host/export-file.ts'
+import type { DomainId } from '../../src/image/ids.ts'
+import { jobsIn, placeIn, SOURCE } from './places.ts'
+
+// One capture as the server does it, from a `qemu-nbd` export into the store in a folder, as a process of its own, so
+// that the time and memory of its start count too. Arguments: DISK FOLDER SESSION. Says what it did as JSON.
+
+const [disk = '', folder = '', session = ''] = process.argv.slice(2)
+const runDirectory = await mkdtemp(join(tmpdir(), 'calo-'))
+const signal = new AbortController().signal
+const files = new RawFileExports({ runDirectory, recordDirectory: runDirectory })
+const { sizeBytes, socketPath, exportName } = await files.open(disk, session, signal)
+const jobs = jobsIn([placeIn(folder, SOURCE)], runDirectory, Math.min(4, availableParallelism()))
+try {
+  const beginMs = performance.now()
+  const written = await jobs.write(
+    {
+      regionId: SOURCE,
+      sessionId: session,
+      domain: 'org-bench' as DomainId,
+      disks: [{ sizeBytes, socketPath, exportName, mapName: exportName, bus: 'virtio-blk' }],
+      firmware: 'bios',
+      os: { type: 'linux', name: 'bench' },
+      parent: undefined,
+      consistency: 'filesystem',
+    },
+    () => {},
+    signal,
+  )
+  console.log(JSON.stringify({ ...written, jobSeconds: (performance.now() - beginMs) / 1000 }))
+} finally {
+  await jobs.close()
+  await files.close(session)
+  await rm(runDirectory, { recursive: true, force: true })
+}

@@ -1,0 +1,105 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { runTool } from '../../src/host/tools/run.ts'
+import { ourCommand, ourEnvironment } from './calotype.ts'
+import { type Contender, sizeOfTree } from './measure.ts'
+
+// What a capture is compared with. Each is set to zstd at the level that it and we would use every day.
+
+const stored = async (folder: string) => ({ storedBytes: await sizeOfTree(folder) })
+
+/** A capture by us; its row also says how long the job took inside the process, as a running server has it. */
+export function calotypeCapture(name: string, disk: string): Contender {
+  return {
+    name,
+    environment: ourEnvironment,
+    command: (folder) => ourCommand('ours-capture.ts', disk, folder, 'bench'),
+    look: async (folder, said) => {
+      const { jobSeconds, dataBytes } = JSON.parse(said) as { jobSeconds: number; dataBytes: number }
+      return { ...(await stored(folder)), jobSeconds: Number(jobSeconds.toFixed(3)), dataBytes }
+    },
+  }
+}
+
+export function qemuImgCapture(name: string, disk: string): Contender {
+  const options = ['-f', 'raw', '-O', 'qcow2', '-c', '-o', 'compression_type=zstd', '-m', '16', '-W']
+  return {
+    name,
+    tool: 'qemu-img',
+    package: 'qemu-utils',
+    command: (folder) => ['qemu-img', 'convert', ...options, disk, join(folder, 'disk.qcow2')],
+    look: stored,
+  }
+}
+
+export const resticEnvironment = (repository: string) => ({
+  RESTIC_REPOSITORY: repository,
+  RESTIC_PASSWORD: 'bench',
+  RESTIC_CACHE_DIR: join(repository, '..', 'restic-cache'),
+})
+
+export async function initRestic(repository: string, more: readonly string[] = []): Promise<void> {
+  await mkdir(repository, { recursive: true })
+  await runTool(
+    'env',
+    [...assignments(repository), 'restic', 'init', '--quiet', '--repository-version', '2', ...more],
+    {
+      doing: 'Making a restic repository',
+      package: 'restic',
+      timeoutMs: 60_000,
+    },
+  )
+}
+
+export const assignments = (repository: string) =>
+  Object.entries(resticEnvironment(repository)).map(([name, value]) => `${name}=${value}`)
+
+/** Content-defined chunks, always encrypted. Making the repository is not in the time. */
+export function resticCapture(name: string, disk: string): Contender {
+  return {
+    name,
+    tool: 'restic',
+    environment: resticEnvironment,
+    prepare: initRestic,
+    command: () => ['sh', '-c', 'restic backup --quiet --stdin --stdin-filename disk < "$1"', 'sh', disk],
+    look: stored,
+  }
+}
+
+/** Fixed chunks as large as ours, no encryption. Making the repository is not in the time. */
+export function borgCapture(name: string, disk: string): Contender {
+  const environment = (folder: string) => ({
+    BORG_BASE_DIR: `${folder}-borg`,
+    BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK: 'yes',
+  })
+  const repository = (folder: string) => join(folder, 'repository')
+  return {
+    name,
+    tool: 'borg',
+    package: 'borgbackup',
+    environment,
+    prepare: async (folder) => {
+      const words = Object.entries(environment(folder)).map(([key, value]) => `${key}=${value}`)
+      await runTool('env', [...words, 'borg', 'init', '-e', 'none', repository(folder)], {
+        doing: 'Making a borg repository',
+        package: 'borgbackup',
+        timeoutMs: 60_000,
+      })
+    },
+    command: (folder) => [
+      ...['borg', 'create', '--sparse', '--chunker-params', 'fixed,262144', '-C', 'zstd,1'],
+      ...[`${repository(folder)}::one`, disk],
+    ],
+    look: stored,
+  }
+}
+
+/** No store at all, one stream: what the machine gives at this level of compression. */
+export function zstdLimit(name: string, disk: string): Contender {
+  return {
+    name,
+    tool: 'zstd',
+    command: (folder) => ['zstd', '-1', '-T2', '--quiet', disk, '-o', join(folder, 'disk.zst')],
+    look: stored,
+  }
+}

@@ -1,0 +1,29 @@
+import { join } from 'node:path'
+import type { RegionId } from '../../src/image/ids.ts'
+import { createJobs } from '../../src/tasks/threads/jobs.ts'
+import type { RegionPlace } from '../../src/tasks/threads/region.ts'
+
+export const SOURCE = 'source' as RegionId
+export const TARGET = 'target' as RegionId
+
+/** A region's store in the folder of its name below `folder`, as a server's data directory has it. */
+export function placeIn(folder: string, regionId: RegionId): RegionPlace {
+  return {
+    regionId,
+    objectsFolder: join(folder, regionId, 'objects'),
+    indexPath: join(folder, regionId, 'index.db'),
+    domainsKey: Buffer.alloc(32, 7),
+    regionKey: Buffer.alloc(32, 8),
+    isEncrypting: true,
+  }
+}
+
+/** The jobs as the server runs them, over two such stores. */
+export function jobsIn(places: readonly RegionPlace[], folder: string, threadCount: number) {
+  return createJobs({
+    places,
+    threadCount,
+    nbdSocketPath: join(folder, 'images.sock'),
+    log: (record) => console.error(record),
+  })
+}
