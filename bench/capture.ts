@@ -37,6 +37,7 @@ export const run: Bench = async (say) => {
       [
         calotypeCapture('calotype', demo),
         qemuImgCapture('qemu-img', demo),
+        calotypeCapture("calotype, as a machine's disk", demo, 'nbd'),
         calotypeCapture('calotype, in 64 GiB', large),
         resticCapture('restic', demo),
         borgCapture('borg', demo),

@@ -19,6 +19,8 @@ export interface Contender {
   /** Before the clock starts. */
   readonly prepare?: (folder: string) => Promise<void>
   readonly command: (folder: string) => readonly string[]
+  /** The seconds that count, where they are not those of the whole process: of a service that would run already. */
+  readonly secondsOf?: (said: string) => number
   /** After the clock has stopped: what is told of the run besides its time. `said` is its standard output. */
   readonly look?: (folder: string, said: string) => Promise<Omit<Row, 'name'>>
 }
@@ -152,8 +154,12 @@ export async function compare(contenders: readonly Contender[], say: (line: stri
         const environment = contender.environment?.(folder) ?? {}
         await mkdir(folder)
         await contender.prepare?.(folder)
-        const run = await runCommand(contender.command(folder), { environment, result: folder })
-        const more = (await contender.look?.(folder, run.said)) ?? {}
+        const whole = await runCommand(contender.command(folder), { environment, result: folder })
+        const run = { ...whole, seconds: contender.secondsOf?.(whole.said) ?? whole.seconds }
+        const more = {
+          ...(await contender.look?.(folder, run.said)),
+          ...(contender.secondsOf === undefined ? {} : { processSeconds: Number(whole.seconds.toFixed(3)) }),
+        }
         say(`${round === 0 ? 'warm-up' : `run ${round}`}: ${contender.name}: ${run.seconds.toFixed(3)} s`)
         if (round > 0) own.push({ run, more })
       })

@@ -6,22 +6,24 @@ import type { DomainId } from '../../src/image/ids.ts'
 import { jobsIn, placeIn, SOURCE } from './places.ts'
 
 // One capture as the server does it, from a `qemu-nbd` export into the store in a folder, as a process of its own, so
-// that the time and memory of its start count too. Arguments: DISK FOLDER SESSION. Says what it did as JSON.
+// that its memory counts alone. Arguments: DISK FOLDER SESSION WAY. Says what it did, and in what time, as JSON.
 
 const [disk = '', folder = '', session = ''] = process.argv.slice(2)
+// WAY 'file': as an import reads a raw file; 'nbd': as a machine's disk is read.
+const raw = process.argv[5] === 'nbd' ? {} : { rawPath: disk }
 const runDirectory = await mkdtemp(join(tmpdir(), 'calo-'))
 const signal = new AbortController().signal
 const files = new RawFileExports({ runDirectory, recordDirectory: runDirectory })
-const { sizeBytes, socketPath, exportName } = await files.open(disk, session, signal)
 const jobs = jobsIn([placeIn(folder, SOURCE)], runDirectory, Math.min(4, availableParallelism()))
 try {
   const beginMs = performance.now()
+  const { sizeBytes, socketPath, exportName } = await files.open(disk, session, signal)
   const written = await jobs.write(
     {
       regionId: SOURCE,
       sessionId: session,
       domain: 'org-bench' as DomainId,
-      disks: [{ sizeBytes, socketPath, exportName, mapName: exportName, bus: 'virtio-blk' }],
+      disks: [{ sizeBytes, socketPath, exportName, mapName: exportName, bus: 'virtio-blk', ...raw }],
       firmware: 'bios',
       os: { type: 'linux', name: 'bench' },
       parent: undefined,

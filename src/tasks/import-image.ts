@@ -88,7 +88,8 @@ export function importImage(parts: TaskParts, files: FileExports): TaskDefinitio
           if (image === undefined) {
             throw new Fault('conflict', 'The image was deleted before it was read.', { subject: 'image' })
           }
-          const source = await files.open(join(parts.importDirectory, input.fileName), id, signal)
+          const path = join(parts.importDirectory, input.fileName)
+          const source = await files.open(path, id, signal)
           const made = await jobs.write(
             {
               regionId: row.regionId as RegionId,
@@ -100,6 +101,7 @@ export function importImage(parts: TaskParts, files: FileExports): TaskDefinitio
                   socketPath: source.socketPath,
                   exportName: source.exportName,
                   mapName: source.exportName,
+                  rawPath: path,
                   bus: 'virtio-blk',
                 },
               ],

@@ -11,6 +11,8 @@ export interface SourceDisk {
   readonly exportName: string
   /** The export that tells what is zero; the rules for another one than `exportName` are in the host's contract. */
   readonly mapName: string
+  /** The same bytes as a raw file of this machine, where there is one: read in place of the export. */
+  readonly rawPath?: string
 }
 
 export interface WriteJob {

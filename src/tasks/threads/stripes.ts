@@ -1,4 +1,5 @@
-import { type NbdClient, openNbd } from '../../disk/nbd-client.ts'
+import { openRawFile } from '../../disk/file-disk.ts'
+import { openNbd } from '../../disk/nbd-client.ts'
 import type { DomainId } from '../../image/ids.ts'
 import type { Stripe } from '../../store/capture.ts'
 import { type CaptureCounts, ChunkWriter } from '../../store/chunk-writer.ts'
@@ -57,6 +58,36 @@ function* pieces({ stripes, next, disks, chunkBytes }: StripeData): Iterable<Pie
   }
 }
 
+/** A disk to read: what `begin` answers has read it when its promise, if there is one, resolves. */
+interface Source {
+  begin(target: Uint8Array, offset: number): () => Promise<void> | undefined
+  close(): Promise<void> | void
+}
+
+async function openSource(disk: SourceDisk, signal: AbortSignal): Promise<Source> {
+  if (disk.rawPath !== undefined) {
+    const file = openRawFile(disk.rawPath)
+    return {
+      // Read when it is wanted: the bytes are then still in the core's cache for hashing.
+      begin: (target, offset) => () => {
+        file.readInto(target, offset)
+        return undefined
+      },
+      close: () => file.close(),
+    }
+  }
+  const client = await openNbd(disk, { signal })
+  return {
+    begin(target, offset) {
+      const read = client.readInto(target, offset)
+      // Awaited in its turn; until then a failure must not count as unhandled.
+      read.catch(() => {})
+      return () => read
+    },
+    close: () => client.close(),
+  }
+}
+
 /**
  * One thread's part of a capture: takes the next stripe until there are none, then makes durable what it wrote. When it
  * fails or is stopped it writes no more.
@@ -69,11 +100,11 @@ export async function captureStripes(
   const { signal, tell } = options
   const region = await openRegion(place, packBytes)
   const writer = await ChunkWriter.open({ region, sessionId, domain, chunkBytes, claims, signal })
-  const clients: NbdClient[] = []
+  const sources: Source[] = []
   const buffers = Array.from({ length: READS_AHEAD }, () =>
     Buffer.allocUnsafeSlow(Math.max(READ_BYTES, chunkBytes)),
   )
-  const ahead: { piece: Piece; buffer: Buffer<ArrayBuffer>; read: Promise<void> }[] = []
+  const ahead: { piece: Piece; buffer: Buffer<ArrayBuffer>; read: () => Promise<void> | undefined }[] = []
   const queue = pieces(data)[Symbol.iterator]()
   let toldBytes = 0
   const ask = () => {
@@ -85,20 +116,18 @@ export async function captureStripes(
       return
     }
     const piece = next.value
-    const client = clients[piece.diskIndex]
-    if (client === undefined) throw new Error('a piece is of a disk that was opened')
-    const read = client.readInto(buffer.subarray(0, piece.lengthBytes), piece.offset)
-    // Awaited in its turn; until then a failure must not count as unhandled.
-    read.catch(() => {})
+    const source = sources[piece.diskIndex]
+    if (source === undefined) throw new Error('a piece is of a disk that was opened')
+    const read = source.begin(buffer.subarray(0, piece.lengthBytes), piece.offset)
     ahead.push({ piece, buffer, read })
   }
   try {
     // One after the other: those that were opened before one fails are closed again.
-    for (const disk of disks) clients.push(await openNbd(disk, { signal }))
+    for (const disk of disks) sources.push(await openSource(disk, signal))
     for (let i = 0; i < READS_AHEAD; i++) ask()
     for (let first = ahead.shift(); first !== undefined; first = ahead.shift()) {
       const { piece, buffer, read } = first
-      await read
+      await read()
       signal.throwIfAborted()
       const ids = disks[piece.diskIndex]?.ids as Uint8Array
       for (let at = 0, index = piece.firstChunk; at < piece.lengthBytes; at += chunkBytes, index++) {
@@ -117,7 +146,7 @@ export async function captureStripes(
     await writer.abandon()
     throw error
   } finally {
-    await Promise.all(clients.map((client) => client.close()))
+    await Promise.all(sources.map((source) => source.close()))
     region.close()
   }
 }
