@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { styleText } from 'node:util'
 import type { ShownImage } from '../src/wire/native/show.ts'
 import { findServer, ROOT, type Server, startServer, stopServer } from './server.ts'
@@ -17,7 +17,8 @@ import {
 // The main job before your eyes: image a running machine through one cloud's API, copy the image to other regions
 // and another project through the other's, and start a machine from a copy. `--keep` leaves the server running.
 
-const DATA = process.env.CALOTYPE_DATA ?? join(ROOT, 'data')
+// Short where it can be: it is in the lines that a person reads and types.
+const DATA = process.env.CALOTYPE_DATA ?? (relative(process.cwd(), join(ROOT, 'data')) || '.')
 const LISTEN = process.env.CALOTYPE_LISTEN ?? '127.0.0.1:8370'
 const HOME = 'cn-hangzhou'
 const AWAY = { region: 'cn-bj2', zone: 'cn-bj2-02' }
