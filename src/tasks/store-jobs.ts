@@ -61,7 +61,10 @@ export interface VerifyReport {
  * Jobs of one session may run again after a crash, and never twice at once.
  */
 export interface StoreJobs {
-  /** Before anything else, once in the life of the process: takes away what a crash left half written. */
+  /**
+   * Before anything else, once in the life of the process: takes away what a crash left half written, and makes an
+   * index anew that is missing.
+   */
   prepare(): Promise<void>
   /** Our NBD server over the images of all regions, up when this resolves. */
   serve(): Promise<void>

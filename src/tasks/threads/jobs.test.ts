@@ -104,6 +104,18 @@ describe('the jobs in threads', () => {
     }
   })
 
+  test('an index that is gone is made anew from the packs, and all is there', async () => {
+    const made = await jobs.write(job('s6', [source()]), () => {}, never())
+    await jobs.close()
+    for (const end of ['', '-wal', '-shm']) await rm(join(folder, HOME, `index.db${end}`), { force: true })
+    jobs = createJobs({ places, threadCount: 2, nbdSocketPath: join(folder, 'images.sock'), log: () => {} })
+    await jobs.prepare()
+    assert.deepEqual(await jobs.diskSizes(HOME, made.digest), [disk.length])
+    const again = await jobs.write(job('s7', [source()]), () => {}, never())
+    assert.deepEqual([again.digest, again.storedBytes], [made.digest, 0])
+    assert.deepEqual((await jobs.verify(HOME, true, () => {}, never())).problems, [])
+  })
+
   test('a failed or cancelled job ends, and abort leaves nothing of it', async () => {
     const missing = { ...source(), socketPath: join(folder, 'nobody.sock') }
     await assert.rejects(
