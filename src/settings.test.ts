@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { isFault } from './image/fault.ts'
 import { attributeOf, parseSettings, SETTINGS, type Settings, type SettingsInput } from './settings.ts'
@@ -389,19 +388,4 @@ test('the result is frozen all the way down', () => {
   }
   assert(isFrozen(parse({})))
   assert(isFrozen(parse({ yaml: region('name: x\nzones: [a]') })))
-})
-
-test('docs/settings.md: its table is the table of the code, its example the default regions', () => {
-  const text = readFileSync(new URL('../docs/settings.md', import.meta.url), 'utf8')
-  const rows = text.split('\n').filter((line) => line.startsWith('| `'))
-  const code = (name: string | undefined) => (name === undefined ? '-' : `\`${name}\``)
-  assert.deepEqual(
-    rows,
-    SETTINGS.map(({ key, environment, flag, takes, default: fallback, meaning }) => {
-      return `| ${[code(key), code(environment), code(flag), takes, fallback, meaning].join(' | ')} |`
-    }),
-  )
-  const examples = [...text.matchAll(/```yaml\n(.*?)```/gs)].map((match) => parse({ yaml: match[1] ?? '' }))
-  assert.equal(examples.length, 2)
-  assert.deepEqual(examples[0], parse({}))
 })

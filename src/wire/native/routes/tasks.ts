@@ -1,5 +1,5 @@
 import { spellId, type TaskId } from '../../../image/ids.ts'
-import type { Task, TaskKind } from '../../../image/task.ts'
+import { TASK_KINDS, type Task } from '../../../image/task.ts'
 import { distinct, flag, id, integer, oneOf, optional, text, withDefault } from '../fields.ts'
 import { type Route, type RouteContext, route } from '../route.ts'
 import { showTask } from '../show.ts'
@@ -7,18 +7,6 @@ import { paging, place } from './common.ts'
 
 /** Shorter than the 60 s after which proxies give up on an answer. */
 const WAIT_MS_MAX = 50_000
-
-const kinds = [
-  'import-image',
-  'capture-image',
-  'copy-image',
-  'copy-batch',
-  'launch-machine',
-  'start-machine',
-  'stop-machine',
-  'delete-machine',
-  'verify-region',
-] as const satisfies readonly TaskKind[]
 
 /** Waits for a change, but no longer than the caller stays and the server stays open. */
 async function waitForChange(context: RouteContext, taskId: TaskId, waitMs: number): Promise<Task> {
@@ -48,7 +36,7 @@ export const taskRoutes: readonly Route[] = [
     status: 200,
     fields: {
       project: place.project,
-      kind: optional(oneOf(...kinds)),
+      kind: optional(oneOf(...TASK_KINDS)),
       parentId: optional(id('task')),
       live: optional(flag),
       ...paging,
