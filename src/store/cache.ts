@@ -1,4 +1,7 @@
-/** Decoded chunks by their id, bounded in bytes, the longest unused leave first; each is loaded once at a time. */
+/**
+ * Decoded chunks by their id, bounded in bytes, the longest unused leave first; each is loaded once at a time. Takes
+ * memory only as it fills.
+ */
 export class ChunkCache {
   readonly #bytesMax: number
   #bytes = 0
@@ -17,6 +20,11 @@ export class ChunkCache {
       this.#chunks.set(key, chunk)
     }
     return chunk
+  }
+
+  /** True if the chunk is here or on its way. It does not count as a use. */
+  has(key: string): boolean {
+    return this.#chunks.has(key) || this.#loading.has(key)
   }
 
   /** The chunk, loaded if need be. Callers that come while it loads share the one load, and its failure. */

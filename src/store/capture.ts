@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict'
 import { Fault } from '../image/fault.ts'
 import type { Digest, DomainId } from '../image/ids.ts'
+import type { ObjectName } from '../objects/names.ts'
 import { plainBytesOf } from './chunk.ts'
 import { ID_BYTES, isZeroId } from './hashes.ts'
+import type { Holds } from './holds.ts'
 import { encodeImage, type ImageContent, type ImageDisk } from './image.ts'
 import { inOrder } from './in-order.ts'
 import { cutPages, type DiskMap, PAGE_IDS, readPage } from './map.ts'
-import { imageName, pageName, signatureName } from './names.ts'
+import { pageName, signatureName } from './names.ts'
+import type { RefInput } from './refs.ts'
 import type { RegionStore } from './region.ts'
 import { encodeSignature } from './signature.ts'
 import { chunkIdAt } from './source.ts'
@@ -87,25 +90,31 @@ export async function loadDiskIds(
 }
 
 /**
- * Makes the map of a disk durable, for the session. Every chunk it names must be there for the session or for
- * everybody (I1): a map that names a missing one is Fault 'corrupt', and nothing of the page is written.
+ * Makes the map of a disk durable, for the session, and adds to `bound` the numbers of the objects it needs: its pages
+ * and the packs of its chunks. Every chunk it names must be there for the session or for everybody (I1): a map that
+ * names a missing one is Fault 'corrupt', and nothing of the page is written.
  */
 export async function writeMap(
   region: RegionStore,
   sessionId: string,
   disk: { readonly sizeBytes: number; readonly chunkBytes: number; readonly ids: Uint8Array },
+  bound: Set<number>,
   signal?: AbortSignal,
 ): Promise<DiskMap> {
+  const holds = region.holdsOf(sessionId)
   const write = async ({ id, bytes }: { id: DiskMap['pages'][number]; bytes: Buffer | undefined }) => {
-    if (bytes === undefined || region.journal.isVisible(pageName(id), sessionId)) return
-    await region.putObject(sessionId, pageName(id), bytes, signal)
+    if (bytes === undefined) return
+    if (holds.findObject(pageName(id)) === undefined) {
+      await region.putObject(sessionId, pageName(id), bytes, signal)
+    }
+    bindObject(holds, pageName(id), bound)
   }
   const checked = async function* () {
     let first = 0
     for (const page of cutPages(disk.ids)) {
       // A page takes milliseconds to look up; others on this thread get their turn between two.
       await new Promise(setImmediate)
-      if (page.bytes !== undefined) assertChunks(region, sessionId, page.bytes, first * disk.chunkBytes)
+      if (page.bytes !== undefined) bindChunks(holds, page.bytes, first * disk.chunkBytes, bound)
       first += PAGE_IDS
       yield page
     }
@@ -115,19 +124,27 @@ export async function writeMap(
   return { sizeBytes: disk.sizeBytes, chunkBytes: disk.chunkBytes, pages }
 }
 
-function assertChunks(region: RegionStore, sessionId: string, page: Buffer, offset: number): void {
+/** Adds the packs in which the session finds the chunks of a page. `offset`: where the page begins on its disk. */
+export function bindChunks(holds: Holds, page: Buffer, offset: number, bound: Set<number>): void {
   for (let i = 0; i < PAGE_IDS; i++) {
     if (isZeroId(page, i * ID_BYTES)) continue
-    const id = page.subarray(i * ID_BYTES, (i + 1) * ID_BYTES)
-    if (region.places.has(id, sessionId) !== 'absent') continue
-    throw new Fault(
-      'corrupt',
-      `Chunk ${chunkIdAt(page, i)} of the map, in the page at ${offset}, is missing.`,
-      {
-        subject: 'store',
-      },
-    )
+    const found = holds.findChunk(page.subarray(i * ID_BYTES, (i + 1) * ID_BYTES))
+    if (found !== undefined) bound.add(found.number)
+    else {
+      throw new Fault(
+        'corrupt',
+        `Chunk ${chunkIdAt(page, i)} of the map, in the page at ${offset}, is missing.`,
+        { subject: 'store' },
+      )
+    }
   }
+}
+
+/** Adds an object that the session has written, or found. */
+export function bindObject(holds: Holds, name: ObjectName, bound: Set<number>): void {
+  const number = holds.findObject(name)
+  assert(number !== undefined, `${name} was written before it is bound`)
+  bound.add(number)
 }
 
 /** An image about to be written: maps instead of page lists are not needed, the ids of each disk are. */
@@ -143,31 +160,39 @@ export async function writeImage(
   image: NewImage,
   signal?: AbortSignal,
 ): Promise<{ readonly digest: Digest; readonly content: ImageContent }> {
+  const bound = new Set<number>()
   const disks: ImageDisk[] = []
   for (const { index, bus, ...disk } of image.disks) {
-    disks.push({ index, bus, ...(await writeMap(region, sessionId, disk, signal)) })
+    disks.push({ index, bus, ...(await writeMap(region, sessionId, disk, bound, signal)) })
   }
   const { domain, firmware, os, parent, consistency } = image
   const content: ImageContent = { version: 1, domain, disks, firmware, os, parent, consistency }
   const { digest, bytes } = encodeImage(content)
   const signature = encodeSignature((await region.ensureDomain(domain, signal)).sign(bytes))
   await region.putObject(sessionId, signatureName(digest), signature, signal)
-  await region.putObject(sessionId, imageName(digest), bytes, signal)
+  bindObject(region.holdsOf(sessionId), signatureName(digest), bound)
+  await region.putImage(sessionId, digest, bytes, bound, signal)
   return { digest, content }
 }
 
 /**
- * The end of a capture, after every writer has finished: packs are durable, then the maps, then the image object,
- * then one transaction shows all of it to everybody and ends the session.
+ * The end of a capture, after every writer has finished: packs are durable, then the maps, then the image object and
+ * who needs it, then one transaction shows all of it to everybody and ends the session. An image that nobody needs
+ * goes with the next collection.
  */
 export async function commitImage(
   region: RegionStore,
   sessionId: string,
   image: NewImage,
-  signal?: AbortSignal,
+  options: { readonly ref?: RefInput; readonly signal?: AbortSignal } = {},
 ): Promise<{ readonly digest: Digest; readonly content: ImageContent }> {
+  const { ref, signal } = options
   const written = await writeImage(region, sessionId, image, signal)
+  const row =
+    ref === undefined
+      ? undefined
+      : await region.putRef(sessionId, { ...ref, digests: [written.digest] }, signal)
   signal?.throwIfAborted()
-  region.commitSession(sessionId)
+  region.commitSession(sessionId, row)
   return written
 }

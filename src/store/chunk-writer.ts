@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { ChunkEncoder } from './chunk.ts'
 import { ClaimTable } from './claims.ts'
 import { hashPlain, ID_BYTES, type IdHasher, isAllZero } from './hashes.ts'
+import type { Holds } from './holds.ts'
 import { PUBLIC_DOMAIN } from './names.ts'
 import type { OpenDomain } from './open-domain.ts'
 import { PackWriter, type PackWriterOptions } from './pack-writer.ts'
@@ -43,8 +44,7 @@ export function sumCounts(all: readonly CaptureCounts[]): CaptureCounts {
  * The session must be open (`RegionStore.openSession`, once, by the leader).
  */
 export class ChunkWriter {
-  readonly #region: ChunkWriterOptions['region']
-  readonly #sessionId: string
+  readonly #holds: Holds
   readonly #chunkBytes: number
   readonly #hasher: IdHasher
   /** Undefined when the session's own domain is the public one, or nothing is public yet. */
@@ -67,8 +67,7 @@ export class ChunkWriter {
   }
 
   private constructor(options: ChunkWriterOptions, own: OpenDomain, shared: OpenDomain | undefined) {
-    this.#region = options.region
-    this.#sessionId = options.sessionId
+    this.#holds = options.region.holdsOf(options.sessionId)
     this.#chunkBytes = options.chunkBytes
     this.#hasher = own.hasher
     this.#publicHasher = shared?.hasher
@@ -112,7 +111,7 @@ export class ChunkWriter {
     }
     const plainHash = hashPlain(plain)
     const publicId = this.#publicHasher?.idOf(plainHash)
-    if (publicId !== undefined && this.#region.places.has(publicId) === 'committed') {
+    if (publicId !== undefined && this.#holds.findChunk(publicId) !== undefined) {
       ids.set(publicId, at)
       this.#dedupBytes += plain.length
       return undefined
@@ -123,9 +122,9 @@ export class ChunkWriter {
       this.#dedupBytes += plain.length
       return undefined
     }
-    const held = this.#region.places.has(id, this.#sessionId)
-    if (held === 'committed') this.#dedupBytes += plain.length
-    else if (held === 'own') this.#resumedBytes += plain.length
+    const held = this.#holds.findChunk(id)
+    if (held?.isCommitted === true) this.#dedupBytes += plain.length
+    else if (held !== undefined) this.#resumedBytes += plain.length
     else {
       this.#newBytes += plain.length
       this.#packs.mark = this.#fedBytes

@@ -1,18 +1,31 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Fault, isFault } from '../image/fault.ts'
 
+/** States of an object. Source: docs/store.md. */
+export const PENDING = 0
+export const COMMITTED = 1
+export const REMOVING = 2
+export const CONDEMNED = 3
+
+/** How a session holds an object: it is about to write it, it has written it, it relies on what others wrote. */
+export const INTENT = 0
+export const STORED = 1
+export const PINNED = 2
+
 /**
- * state of an object: 0 written by sessions that may still be aborted, 1 committed, 2 being removed by an abort.
- * state of a session's object: 0 the session is about to write it, 1 it is durable.
- * A chunk may have a row per pack that holds it: two writers may store the same chunk, and either copy may go.
+ * Numbers of objects are never used again, so that a row left behind names nothing else. `liveBytes` is null where a
+ * pack has to be looked through again, `verifiedAtMs` where it never was. A chunk may have a row per pack that holds
+ * it: two writers may store the same chunk, and either copy may go. `imageObject`: what an image binds.
  */
 const SCHEMA = `
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS object (
-  number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, domain TEXT, sizeBytes INTEGER NOT NULL, state INTEGER NOT NULL
+  number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, domain TEXT, sizeBytes INTEGER NOT NULL,
+  state INTEGER NOT NULL, sinceMs INTEGER, liveBytes INTEGER, verifiedAtMs INTEGER
 );
+CREATE INDEX IF NOT EXISTS objectByState ON object (state) WHERE state <> ${COMMITTED};
 CREATE TABLE IF NOT EXISTS session (
-  id TEXT PRIMARY KEY, domain TEXT NOT NULL, state TEXT NOT NULL
+  id TEXT PRIMARY KEY, domain TEXT NOT NULL, state TEXT NOT NULL, touchedMs INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sessionObject (
   session TEXT NOT NULL, object INTEGER NOT NULL, state INTEGER NOT NULL, PRIMARY KEY (session, object)
@@ -22,8 +35,20 @@ CREATE TABLE IF NOT EXISTS chunk (
   id BLOB NOT NULL, object INTEGER NOT NULL, offset INTEGER NOT NULL, storedBytes INTEGER NOT NULL,
   plainBytes INTEGER NOT NULL, crc32 INTEGER NOT NULL, PRIMARY KEY (id, object)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS imageObject (
+  image INTEGER NOT NULL, object INTEGER NOT NULL, PRIMARY KEY (image, object)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS imageObjectByObject ON imageObject (object);
+CREATE TABLE IF NOT EXISTS ref (
+  holder TEXT NOT NULL, digest TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (holder, digest)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS refByDigest ON ref (digest);
+CREATE TABLE IF NOT EXISTS damage (
+  object INTEGER NOT NULL, chunk BLOB NOT NULL, message TEXT NOT NULL, atMs INTEGER NOT NULL, PRIMARY KEY (object, chunk)
+) WITHOUT ROWID;
 `
-const VERSION = '1'
+const TABLES = ['meta', 'object', 'session', 'sessionObject', 'chunk', 'imageObject', 'ref', 'damage']
+const VERSION = '2'
 
 /**
  * One thread's connection to a region's index: a cache of what the objects say, and the journal of sessions.
@@ -32,19 +57,23 @@ const VERSION = '1'
 export class IndexDatabase {
   readonly #database: DatabaseSync
 
+  /** The longest that a transaction of this thread waited for others, and took itself. For benchmarks and reports. */
+  readonly longest = { waitMs: 0, heldMs: 0 }
+
   constructor(path: string) {
     this.#database = guard(() => {
       const database = new DatabaseSync(path, { timeout: 30_000 })
       database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16384;')
-      database.exec(SCHEMA)
-      database.prepare("INSERT OR IGNORE INTO meta VALUES ('version', ?)").run(VERSION)
+      database.exec('BEGIN IMMEDIATE')
+      // An index is only a cache: one of another version is made anew from the objects.
+      if (versionOf(database) !== VERSION) {
+        for (const table of TABLES) database.exec(`DROP TABLE IF EXISTS ${table}`)
+        database.exec(SCHEMA)
+        database.prepare("INSERT INTO meta VALUES ('version', ?)").run(VERSION)
+      }
+      database.exec('COMMIT')
       return database
     })
-    if (this.getMeta('version') !== VERSION) {
-      throw new Fault('unavailable', 'The index is of another version. Move it away; it is made anew.', {
-        subject: 'store',
-      })
-    }
   }
 
   prepare(sql: string): StatementSync {
@@ -59,10 +88,14 @@ export class IndexDatabase {
     return guard(() => {
       if (isDurable) this.#database.exec('PRAGMA synchronous = FULL')
       try {
+        const askedMs = performance.now()
         this.#database.exec('BEGIN IMMEDIATE')
+        const begunMs = performance.now()
         try {
           const result = body()
           this.#database.exec('COMMIT')
+          this.longest.waitMs = Math.max(this.longest.waitMs, begunMs - askedMs)
+          this.longest.heldMs = Math.max(this.longest.heldMs, performance.now() - begunMs)
           return result
         } catch (error) {
           // SQLite itself ends the transaction on some failures, a full disk for one.
@@ -90,6 +123,12 @@ export class IndexDatabase {
   close(): void {
     if (this.#database.isOpen) this.#database.close()
   }
+}
+
+function versionOf(database: DatabaseSync): string | undefined {
+  const isMade = database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").get() !== undefined
+  const row = isMade ? database.prepare("SELECT value FROM meta WHERE key = 'version'").get() : undefined
+  return row === undefined ? undefined : String(row.value)
 }
 
 const SQLITE_BUSY = 5

@@ -1,9 +1,19 @@
 import assert from 'node:assert/strict'
 import type { StatementSync } from 'node:sqlite'
 import { Fault } from '../image/fault.ts'
-import type { DomainId } from '../image/ids.ts'
+import type { Digest, DomainId } from '../image/ids.ts'
 import type { ObjectName } from '../objects/names.ts'
-import { guard, type IndexDatabase } from './database.ts'
+import {
+  COMMITTED,
+  CONDEMNED,
+  guard,
+  INTENT,
+  type IndexDatabase,
+  PENDING,
+  PINNED,
+  REMOVING,
+  STORED,
+} from './database.ts'
 import type { PackEntry } from './pack.ts'
 import { Places } from './places.ts'
 
@@ -14,6 +24,8 @@ export interface SessionRow {
   readonly state: 'open' | 'aborting'
   /** Bytes of the packs it has written so far. */
   readonly storedBytes: number
+  /** When it last wrote or pinned something. */
+  readonly touchedMs: number
 }
 
 export interface JournalObject {
@@ -21,23 +33,31 @@ export interface JournalObject {
   readonly name: ObjectName
 }
 
-const PENDING = 0
-const COMMITTED = 1
-const REMOVING = 2
-const INTENT = 0
-const STORED = 1
+/** What the index says of a ref; its label is in the object of that name. */
+export interface RefRow {
+  readonly holder: string
+  readonly digests: readonly Digest[]
+  readonly name: ObjectName
+}
+
+/** Chunk rows that one transaction writes: more would keep other writers waiting. */
+const CHUNKS_AT_ONCE = 1000
+const BINDS_AT_ONCE = 2000
 
 /**
- * Which session wrote which object. A session's objects are its own until `commit` gives them to everybody, and an
- * object is removed only when no session holds it and nobody committed it.
+ * Which session holds which object, and which objects images bind. A session's objects are its own until `commit` gives
+ * them to everybody. Each method is one transaction, or several short ones of which the last makes the rest count.
+ * Source: docs/store.md, "Steps".
  */
 export class Journal {
   readonly #database: IndexDatabase
   readonly #places: Places
+  readonly #clock: () => number
   readonly #statements: Record<keyof typeof SQL, StatementSync>
 
-  constructor(database: IndexDatabase) {
+  constructor(database: IndexDatabase, clock: () => number = Date.now) {
     this.#database = database
+    this.#clock = clock
     this.#places = new Places(database)
     const entries = Object.entries(SQL).map(([key, sql]) => [key, database.prepare(sql)] as const)
     this.#statements = Object.fromEntries(entries) as Record<keyof typeof SQL, StatementSync>
@@ -46,13 +66,20 @@ export class Journal {
   /** Makes the session or finds it again. Throws Fault 'conflict' if it is being undone or is of another domain. */
   open(id: string, domain: DomainId): void {
     this.#database.transaction(() => {
-      this.#statements.addSession.run(id, domain)
-      const row = this.#statements.getSession.get(id)
-      if (row?.state !== 'open') throw undone(id)
+      this.#statements.addSession.run(id, domain, this.#clock())
+      const row = this.#touch(id)
       if (row.domain !== domain) {
         throw new Fault('conflict', `Session ${id} belongs to another domain.`, { subject: 'store' })
       }
     })
+  }
+
+  /** Inside a transaction. Throws Fault 'conflict' unless the session is open: a writer that was asleep stops here. */
+  #touch(id: string) {
+    const row = this.#statements.getSession.get(id)
+    if (row?.state !== 'open') throw undone(id)
+    this.#statements.touch.run(this.#clock(), id)
+    return row
   }
 
   list(): SessionRow[] {
@@ -64,8 +91,8 @@ export class Journal {
   }
 
   /**
-   * Before an object is put. Undefined while an undo is removing the very same object: wait and ask again, or the
-   * removal would take away what the put found. `isNew`: no session and no commit knew the object before.
+   * Before an object is put. Undefined while the very same object is being removed: wait and ask again, or the removal
+   * would take away what the put found. `isNew`: nobody knew the object before.
    */
   intend(
     sessionId: string,
@@ -73,19 +100,21 @@ export class Journal {
     domain: DomainId | null,
   ): { readonly number: number; readonly isNew: boolean } | undefined {
     return this.#database.transaction(() => {
-      if (this.#statements.getSession.get(sessionId)?.state !== 'open') throw undone(sessionId)
+      this.#touch(sessionId)
       const isNew = this.#statements.addObject.run(name, domain, PENDING).changes === 1
       const row = this.#statements.getObject.get(name)
       assert(row !== undefined)
+      const number = row.number as number
       if (row.state === REMOVING) return undefined
-      this.#statements.addIntent.run(sessionId, row.number as number)
-      return { number: row.number as number, isNew }
+      if (row.state === CONDEMNED) this.#statements.revive.run(number)
+      this.#statements.addIntent.run(sessionId, number)
+      return { number, isNew }
     })
   }
 
   /**
    * After the put: the object is durable and `entries` are in it. An object that was there though nobody here knew
-   * it is not ours to undo, so it counts as committed.
+   * it is not ours to undo, so it counts as committed. Throws Fault 'conflict' if the session has ended meanwhile.
    */
   settle(
     sessionId: string,
@@ -94,12 +123,61 @@ export class Journal {
     sizeBytes: number,
     entries: readonly PackEntry[],
   ): void {
+    // Nobody sees them before the last transaction.
+    for (let at = CHUNKS_AT_ONCE; at < entries.length; at += CHUNKS_AT_ONCE) {
+      this.#database.transaction(() => {
+        this.#touch(sessionId)
+        this.#places.insert(object.number, entries.slice(at, at + CHUNKS_AT_ONCE))
+      })
+    }
     this.#database.transaction(() => {
+      this.#touch(sessionId)
+      this.#places.insert(object.number, entries.slice(0, CHUNKS_AT_ONCE))
       this.#statements.setSize.run(sizeBytes, object.number)
       if (answer === 'present' && object.isNew) this.#statements.setState.run(COMMITTED, object.number)
-      this.#places.insert(object.number, entries)
       this.#statements.setStored.run(sessionId, object.number)
     })
+  }
+
+  /**
+   * Lets the session rely on a committed object. False if it is committed no longer: then look again, and write
+   * what is not found. Throws Fault 'conflict' if the session has ended.
+   */
+  pin(sessionId: string, number: number): boolean {
+    return this.#database.transaction(() => {
+      this.#touch(sessionId)
+      this.#statements.addPin.run(sessionId, number)
+      return this.#statements.isHeld.get(sessionId, number) !== undefined
+    })
+  }
+
+  /** The number of an object that the session wrote or may pin, and which of the two. */
+  findObject(
+    name: ObjectName,
+    sessionId: string,
+  ): { readonly number: number; readonly isCommitted: boolean } | undefined {
+    const row = guard(() => this.#statements.findVisible.get(name, sessionId))
+    return row === undefined
+      ? undefined
+      : { number: row.number as number, isCommitted: row.state === COMMITTED }
+  }
+
+  /** Binds objects that the session holds to an image that it is about to write. May be repeated. */
+  bind(sessionId: string, imageNumber: number, objects: Iterable<number>): void {
+    const numbers = [...objects]
+    for (let at = 0; at < numbers.length; at += BINDS_AT_ONCE) {
+      this.#database.transaction(() => {
+        this.#touch(sessionId)
+        for (const number of numbers.slice(at, at + BINDS_AT_ONCE)) {
+          assert(
+            this.#statements.isHeld.get(sessionId, number) !== undefined,
+            'a session binds what it holds',
+          )
+          this.#statements.addBind.run(imageNumber, number)
+          this.#statements.forgetLive.run(number)
+        }
+      })
+    }
   }
 
   /** What a crash left between `intend` and `settle`. */
@@ -115,19 +193,54 @@ export class Journal {
     })
   }
 
-  /** Everything the session wrote becomes everybody's, and the session ends. Survives a power cut (I1). */
-  commit(sessionId: string): void {
+  /**
+   * Everything the session wrote becomes everybody's, its ref is listed in place of the holder's former one, and the
+   * session ends. Survives a power cut (I1). Throws Fault 'absent' (subject 'image') if the ref names an image that is
+   * neither committed nor the session's own.
+   */
+  commit(sessionId: string, ref?: RefRow): void {
     this.#database.transaction(() => {
-      const row = this.#statements.getSession.get(sessionId)
-      if (row?.state !== 'open') throw undone(sessionId)
-      assert.equal(
-        this.listIntents(sessionId).length,
-        0,
-        'a session commits when all its objects are durable',
-      )
+      this.#touch(sessionId)
+      const intents = this.listIntents(sessionId).length
+      assert.equal(intents, 0, 'a session commits when all its objects are durable')
       this.#statements.commitObjects.run(sessionId)
+      if (ref !== undefined) {
+        this.#statements.condemnRefs.run(this.#clock(), ref.holder, ref.name)
+        this.#statements.dropRefs.run(ref.holder)
+        for (const digest of ref.digests) {
+          if (this.#statements.getObject.get(`images/${digest}`)?.state !== COMMITTED) throw noImage(digest)
+          this.#statements.addRef.run(ref.holder, digest, ref.name)
+        }
+      }
       this.#statements.dropHolds.run(sessionId)
       this.#statements.dropSession.run(sessionId)
+    }, true)
+  }
+
+  listRefs(): RefRow[] {
+    const rows = guard(() => this.#statements.listRefs.all())
+    return [...Map.groupBy(rows, (row) => row.name as ObjectName)].map(([name, all]) => ({
+      holder: String(all[0]?.holder),
+      digests: all.map((row) => row.digest as Digest),
+      name,
+    }))
+  }
+
+  findRef(holder: string): RefRow | undefined {
+    const rows = guard(() => this.#statements.findRef.all(holder))
+    const name = rows[0]?.name as ObjectName | undefined
+    return name === undefined ? undefined : { holder, name, digests: rows.map((row) => row.digest as Digest) }
+  }
+
+  /** The holder refers to nothing from here on; answers the objects of its refs, which are now to be removed. */
+  dropRef(holder: string): JournalObject[] {
+    return this.#database.transaction(() => {
+      this.#statements.dropRefs.run(holder)
+      this.#statements.removeRefs.run(`refs/${holder}/`, `refs/${holder}0`)
+      return this.#statements.listRemovingIn.all(
+        `refs/${holder}/`,
+        `refs/${holder}0`,
+      ) as unknown as JournalObject[]
     }, true)
   }
 
@@ -139,39 +252,43 @@ export class Journal {
     return this.#database.transaction(() => {
       this.#statements.markAborting.run(sessionId)
       this.#statements.dropForeignHolds.run(sessionId)
+      this.#statements.dropBinds.run(sessionId)
       this.#statements.markRemoving.run(sessionId)
       return this.#statements.listRemoving.all(sessionId) as unknown as JournalObject[]
-    })
+    }, true)
   }
 
-  /** Inside the undo, before the object goes: nobody is to find chunks in it any more. */
+  /** Before an object that is being removed goes: its chunks are taken off the index. */
   forgetChunks(number: number, entries: readonly PackEntry[] | 'unreadable'): void {
-    this.#database.transaction(() => {
-      if (entries === 'unreadable') this.#statements.scanChunksAway.run(number)
-      else this.#places.delete(number, entries)
-    })
+    const ids =
+      entries === 'unreadable'
+        ? guard(() => this.#statements.scanChunks.all(number)).map((row) => row.id as Uint8Array)
+        : entries.map((entry) => entry.id)
+    for (let at = 0; at < ids.length; at += CHUNKS_AT_ONCE) {
+      this.#database.transaction(() => this.#places.delete(number, ids.slice(at, at + CHUNKS_AT_ONCE)))
+    }
   }
 
   /** The object is gone from the store. */
-  removed(sessionId: string, number: number): void {
+  removed(number: number): void {
     this.#database.transaction(() => {
-      this.#statements.dropHold.run(sessionId, number)
-      this.#statements.dropObject.run(number, REMOVING)
+      if (this.#statements.dropObjectIn.run(number, REMOVING).changes === 0) return
+      this.#statements.dropAllHolds.run(number)
+      this.#statements.dropBindsOf.run(number)
+      this.#statements.dropDamage.run(number)
     })
   }
 
   endAbort(sessionId: string): void {
-    this.#database.transaction(() => this.#statements.dropSession.run(sessionId), true)
+    this.#database.transaction(() => {
+      this.#statements.dropHolds.run(sessionId)
+      this.#statements.dropSession.run(sessionId)
+    }, true)
   }
 
   /** True if the object is known and committed. */
   isCommitted(name: ObjectName): boolean {
     return guard(() => this.#statements.getObject.get(name)?.state) === COMMITTED
-  }
-
-  /** True if the object is durable and committed, or held by this session. */
-  isVisible(name: ObjectName, sessionId: string): boolean {
-    return guard(() => this.#statements.isVisible.get(name, sessionId)) !== undefined
   }
 
   /** Committed objects whose name starts with `prefix`, with their sizes. */
@@ -187,38 +304,64 @@ function undone(id: string): Fault {
   })
 }
 
+export function noImage(digest: Digest): Fault {
+  return new Fault('absent', `This region holds no image with digest ${digest}.`, { subject: 'image' })
+}
+
 const SQL = {
-  addSession: "INSERT OR IGNORE INTO session VALUES (?, ?, 'open')",
+  addSession: "INSERT OR IGNORE INTO session VALUES (?, ?, 'open', ?)",
   getSession: 'SELECT domain, state FROM session WHERE id = ?',
-  listSessions: `SELECT s.id, s.domain, s.state, coalesce((
+  touch: 'UPDATE session SET touchedMs = ? WHERE id = ?',
+  listSessions: `SELECT s.id, s.domain, s.state, s.touchedMs, coalesce((
     SELECT sum(o.sizeBytes) FROM sessionObject h JOIN object o ON o.number = h.object
-    WHERE h.session = s.id AND o.domain IS NOT NULL), 0) AS storedBytes FROM session s ORDER BY s.id`,
+    WHERE h.session = s.id AND h.state <> ${PINNED} AND o.domain IS NOT NULL), 0) AS storedBytes
+    FROM session s ORDER BY s.id`,
   addObject: 'INSERT OR IGNORE INTO object (name, domain, sizeBytes, state) VALUES (?, ?, 0, ?)',
   getObject: 'SELECT number, state FROM object WHERE name = ?',
+  revive: `UPDATE object SET state = ${PENDING}, sinceMs = NULL WHERE number = ?`,
   addIntent: `INSERT OR IGNORE INTO sessionObject VALUES (?, ?, ${INTENT})`,
+  addPin: `INSERT OR IGNORE INTO sessionObject SELECT ?1, number, ${PINNED} FROM object
+    WHERE number = ?2 AND state = ${COMMITTED}`,
+  isHeld: `SELECT 1 FROM sessionObject WHERE session = ? AND object = ? AND state <> ${INTENT}`,
+  findVisible: `SELECT o.number, o.state FROM object o WHERE o.name = ?1 AND (o.state = ${COMMITTED} OR EXISTS (
+    SELECT 1 FROM sessionObject s WHERE s.session = ?2 AND s.object = o.number AND s.state = ${STORED}))`,
+  addBind: 'INSERT OR IGNORE INTO imageObject VALUES (?, ?)',
+  forgetLive: 'UPDATE object SET liveBytes = NULL WHERE number = ? AND liveBytes IS NOT NULL',
   setSize: 'UPDATE object SET sizeBytes = ? WHERE number = ?',
   setState: 'UPDATE object SET state = ? WHERE number = ?',
   setStored: `UPDATE sessionObject SET state = ${STORED} WHERE session = ? AND object = ?`,
   listIntents: `SELECT o.number, o.name FROM sessionObject s JOIN object o ON o.number = s.object
     WHERE s.session = ? AND s.state = ${INTENT}`,
   dropHold: 'DELETE FROM sessionObject WHERE session = ? AND object = ?',
+  dropAllHolds: 'DELETE FROM sessionObject WHERE object = ?',
   dropObject: `DELETE FROM object WHERE number = ? AND state = ?
     AND NOT EXISTS (SELECT 1 FROM sessionObject s WHERE s.object = number)`,
-  commitObjects: `UPDATE object SET state = ${COMMITTED}
-    WHERE number IN (SELECT object FROM sessionObject WHERE session = ?)`,
+  dropObjectIn: 'DELETE FROM object WHERE number = ? AND state = ?',
+  commitObjects: `UPDATE object SET state = ${COMMITTED} WHERE state = ${PENDING}
+    AND number IN (SELECT object FROM sessionObject WHERE session = ? AND state = ${STORED})`,
   dropHolds: 'DELETE FROM sessionObject WHERE session = ?',
   dropSession: 'DELETE FROM session WHERE id = ?',
+  addRef: 'INSERT INTO ref VALUES (?, ?, ?)',
+  dropRefs: 'DELETE FROM ref WHERE holder = ?',
+  listRefs: 'SELECT holder, digest, name FROM ref ORDER BY holder, digest',
+  findRef: 'SELECT digest, name FROM ref WHERE holder = ? ORDER BY digest',
+  condemnRefs: `UPDATE object SET state = ${CONDEMNED}, sinceMs = ?1 WHERE state = ${COMMITTED}
+    AND name <> ?3 AND name IN (SELECT name FROM ref WHERE holder = ?2)`,
+  removeRefs: `UPDATE object SET state = ${REMOVING} WHERE name >= ?1 AND name < ?2
+    AND state IN (${COMMITTED}, ${CONDEMNED}) AND NOT EXISTS (SELECT 1 FROM sessionObject s WHERE s.object = number)`,
+  listRemovingIn: `SELECT number, name FROM object WHERE name >= ? AND name < ? AND state = ${REMOVING}`,
   markAborting: "UPDATE session SET state = 'aborting' WHERE id = ?",
   dropForeignHolds: `DELETE FROM sessionObject WHERE session = ?1 AND (
     object IN (SELECT number FROM object WHERE state = ${COMMITTED})
     OR EXISTS (SELECT 1 FROM sessionObject h WHERE h.object = sessionObject.object AND h.session <> ?1))`,
+  dropBinds: 'DELETE FROM imageObject WHERE image IN (SELECT object FROM sessionObject WHERE session = ?)',
+  dropBindsOf: 'DELETE FROM imageObject WHERE image = ?1 OR object = ?1',
+  dropDamage: 'DELETE FROM damage WHERE object = ?',
   markRemoving: `UPDATE object SET state = ${REMOVING}
     WHERE number IN (SELECT object FROM sessionObject WHERE session = ?)`,
   listRemoving: `SELECT o.number, o.name FROM sessionObject s JOIN object o ON o.number = s.object
     WHERE s.session = ?`,
-  scanChunksAway: 'DELETE FROM chunk WHERE object = ?',
-  isVisible: `SELECT 1 FROM object o WHERE o.name = ?1 AND (o.state = ${COMMITTED} OR EXISTS (
-    SELECT 1 FROM sessionObject s WHERE s.session = ?2 AND s.object = o.number AND s.state = ${STORED}))`,
+  scanChunks: 'SELECT id FROM chunk WHERE object = ?',
   listCommitted: `SELECT name, sizeBytes FROM object
     WHERE state = ${COMMITTED} AND name >= ? AND name < ? ORDER BY name`,
 }

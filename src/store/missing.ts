@@ -30,9 +30,10 @@ export class ImagePages {
   movedBytes = 0
   readonly #source: ReadOnlyRegion
   readonly #target: RegionStore
-  readonly #sessionId: string
+  readonly #sessionId: string | undefined
 
-  constructor(source: ReadOnlyRegion, target: RegionStore, sessionId: string) {
+  /** With an open session everything that is found in the target is pinned for it; without, this only looks. */
+  constructor(source: ReadOnlyRegion, target: RegionStore, sessionId: string | undefined) {
     this.#source = source
     this.#target = target
     this.#sessionId = sessionId
@@ -41,13 +42,17 @@ export class ImagePages {
   async get(id: PageId, signal?: AbortSignal): Promise<Buffer> {
     const fetched = this.#fetched.get(id)
     if (fetched !== undefined) return fetched
-    if (this.#target.journal.isVisible(pageName(id), this.#sessionId)) {
-      return readPage(this.#target.objects, id, signal)
-    }
+    if (this.#isHere(id)) return readPage(this.#target.objects, id, signal)
     const page = await readPage(this.#source.objects, id, signal)
     this.#fetched.set(id, page)
     this.movedBytes += page.length
     return page
+  }
+
+  #isHere(id: PageId): boolean {
+    const name = pageName(id)
+    if (this.#sessionId === undefined) return this.#target.journal.isCommitted(name)
+    return this.#target.holdsOf(this.#sessionId).findObject(name) !== undefined
   }
 
   /** What was fetched and has to become durable in the target. */
@@ -57,7 +62,8 @@ export class ImagePages {
 }
 
 /**
- * Compares an image with what the target holds, batch by batch, in disk order. Throws Fault 'corrupt' if the source
+ * Compares an image with what the target holds, batch by batch, in disk order; with an open session what is found is
+ * pinned for it. Throws Fault 'corrupt' if the source
  * does not have a chunk that its image names.
  */
 export async function* compareImage(
@@ -65,7 +71,7 @@ export async function* compareImage(
   pages: ImagePages,
   source: ReadOnlyRegion,
   target: RegionStore,
-  sessionId: string,
+  sessionId: string | undefined,
   signal?: AbortSignal,
 ): AsyncGenerator<Batch> {
   const wanted = [...new Set(image.disks.flatMap((disk) => disk.pages))].filter((id) => id !== ZERO_PAGE)
@@ -86,9 +92,11 @@ async function compareBatch(
   seen: ClaimTable,
   source: ReadOnlyRegion,
   target: RegionStore,
-  sessionId: string,
+  sessionId: string | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Batch> {
+  const find = (id: Uint8Array) =>
+    sessionId === undefined ? target.places.findHolder(id, '') : target.holdsOf(sessionId).findChunk(id)
   const missingIds: Buffer[] = []
   let reusedBytes = 0
   let resumedBytes = 0
@@ -97,7 +105,7 @@ async function compareBatch(
       if (isZeroId(page, at)) continue
       const id = page.subarray(at, at + ID_BYTES)
       if (!seen.claim(id)) continue
-      const place = target.places.find(id, sessionId)[0]
+      const place = find(id)
       if (place === undefined) missingIds.push(id)
       else if (place.isCommitted) reusedBytes += place.storedBytes
       else resumedBytes += place.storedBytes

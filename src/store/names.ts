@@ -27,6 +27,10 @@ export const keyPrefix = (id: DomainId): string => `keys/${id}/`
 /** `keyId` names the region key that wraps the domain's keys. */
 export const keyName = (id: DomainId, keyId: string): ObjectName => parseObjectName(keyPrefix(id) + keyId)
 
+/** `holder` is an id of the catalog or of a task; later versions replace earlier ones. */
+export const refName = (holder: string, version: number): ObjectName =>
+  parseObjectName(`refs/${holder}/${version}`)
+
 /** The hash an object is named by: the last part of a pack's, page's or image's name. */
 export function hashOfName(name: ObjectName): string {
   return name.slice(name.lastIndexOf('/') + 1)

@@ -1,7 +1,7 @@
 import type { StatementSync } from 'node:sqlite'
 import type { DomainId, PackId } from '../image/ids.ts'
 import type { ObjectName } from '../objects/names.ts'
-import { guard, type IndexDatabase } from './database.ts'
+import { COMMITTED, guard, type IndexDatabase, STORED } from './database.ts'
 import { hashOfName } from './names.ts'
 import type { PackEntry } from './pack.ts'
 
@@ -17,25 +17,33 @@ export interface ChunkPlace {
   readonly isCommitted: boolean
 }
 
+/** The object that holds a chunk, by its number in the index. */
+export interface ChunkHolder {
+  readonly number: number
+  /** False: this session wrote it. */
+  readonly isCommitted: boolean
+  readonly storedBytes: number
+}
+
 /** The chunk rows of the index, as one thread sees them. */
 export class Places {
   readonly #find: StatementSync
-  readonly #has: StatementSync
+  readonly #holder: StatementSync
   readonly #insert: StatementSync
   readonly #delete: StatementSync
 
   constructor(database: IndexDatabase) {
+    // Chunks of condemned objects and of those being removed are found by nobody.
+    const visible = `(o.state = ${COMMITTED} OR EXISTS (
+      SELECT 1 FROM sessionObject s WHERE s.session = ?2 AND s.object = o.number AND s.state = ${STORED}))`
     this.#find = database.prepare(
       `SELECT o.name, o.domain, c.offset, c.storedBytes, c.plainBytes, c.crc32, o.state
        FROM chunk c JOIN object o ON o.number = c.object
-       WHERE c.id = ?1 AND (o.state = 1 OR EXISTS (
-         SELECT 1 FROM sessionObject s WHERE s.session = ?2 AND s.object = o.number))
-       ORDER BY o.state DESC, o.number`,
+       WHERE c.id = ?1 AND ${visible} ORDER BY o.state DESC, o.number`,
     )
-    this.#has = database.prepare(
-      `SELECT max(o.state = 1) AS isCommitted FROM chunk c JOIN object o ON o.number = c.object
-       WHERE c.id = ?1 AND (o.state = 1 OR EXISTS (
-         SELECT 1 FROM sessionObject s WHERE s.session = ?2 AND s.object = o.number))`,
+    this.#holder = database.prepare(
+      `SELECT o.number, o.state, c.storedBytes FROM chunk c JOIN object o ON o.number = c.object
+       WHERE c.id = ?1 AND ${visible} ORDER BY o.state DESC, o.number LIMIT 1`,
     )
     this.#insert = database.prepare('INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?)')
     this.#delete = database.prepare('DELETE FROM chunk WHERE id = ? AND object = ?')
@@ -51,16 +59,20 @@ export class Places {
         storedBytes: row.storedBytes as number,
         plainBytes: row.plainBytes as number,
         crc32: row.crc32 as number,
-        isCommitted: row.state === 1,
+        isCommitted: row.state === COMMITTED,
       })),
     )
   }
 
-  /** As `find` without the places: what a writer needs to know. */
-  has(id: Uint8Array, sessionId = ''): 'committed' | 'own' | 'absent' {
-    const isCommitted = guard(() => this.#has.get(id, sessionId)?.isCommitted)
-    if (isCommitted === 1) return 'committed'
-    return isCommitted === 0 ? 'own' : 'absent'
+  /** The object in which `find` would look first: what a writer needs to know. */
+  findHolder(id: Uint8Array, sessionId: string): ChunkHolder | undefined {
+    const row = guard(() => this.#holder.get(id, sessionId))
+    if (row === undefined) return undefined
+    return {
+      number: row.number as number,
+      isCommitted: row.state === COMMITTED,
+      storedBytes: row.storedBytes as number,
+    }
   }
 
   /** Inside a transaction. Rows that are there already stay. */
@@ -71,7 +83,7 @@ export class Places {
   }
 
   /** Inside a transaction. */
-  delete(packNumber: number, entries: readonly PackEntry[]): void {
-    for (const { id } of entries) this.#delete.run(id, packNumber)
+  delete(packNumber: number, ids: readonly Uint8Array[]): void {
+    for (const id of ids) this.#delete.run(id, packNumber)
   }
 }

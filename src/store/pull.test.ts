@@ -77,7 +77,6 @@ for (const [what, makes] of [
         source: one.store,
         target: two.store,
         digest: first.digest,
-        sessionId: 'p1',
       })
       const moved = await pullImage({
         source: one.store,

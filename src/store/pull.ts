@@ -1,16 +1,19 @@
 import assert from 'node:assert/strict'
-import { Fault } from '../image/fault.ts'
-import type { Digest, DomainId } from '../image/ids.ts'
+import { Fault, isFault } from '../image/fault.ts'
+import type { Digest, DomainId, PageId } from '../image/ids.ts'
+import { bindChunks, bindObject } from './capture.ts'
 import { CHUNK_BYTES_MAX } from './chunk.ts'
 import { ID_BYTES } from './hashes.ts'
 import { encodeImage, type ImageContent } from './image.ts'
 import { inOrder } from './in-order.ts'
+import { readPage, ZERO_PAGE } from './map.ts'
 import { type Batch, compareImage, ImagePages } from './missing.ts'
-import { imageName, packName, pageName, signatureName } from './names.ts'
+import { packName, pageName, signatureName } from './names.ts'
 import { OpenDomain } from './open-domain.ts'
 import { PackWriter } from './pack-writer.ts'
 import { mergeRanges, type PackRange, RANGE_LIMITS, type RangeLimits, type WantedChunk } from './ranges.ts'
 import { damagedChunk, openChunk } from './read-chunk.ts'
+import type { RefInput } from './refs.ts'
 import type { RegionStore } from './region.ts'
 import { checkSignature, readSignature } from './signature.ts'
 import type { ReadOnlyRegion } from './source.ts'
@@ -20,6 +23,8 @@ export interface PullOptions {
   readonly target: RegionStore
   readonly digest: Digest
   readonly sessionId: string
+  /** Who needs the image from the commit on. */
+  readonly ref?: RefInput
   readonly signal?: AbortSignal
   /** `doneBytes` counts what is durable in the target; it never falls, and ends at `totalBytes`. */
   readonly onProgress?: (progress: PullProgress) => void
@@ -52,9 +57,14 @@ export interface PullResult {
   readonly bytesReused: number
 }
 
-/** Compares without writing: fetches the image object and the pages that the target lacks. */
-export async function planPull(options: Omit<PullOptions, 'onProgress' | 'limits'>): Promise<PullPlan> {
-  return (await prepare(options)).plan
+/**
+ * Compares without moving chunks: fetches the image object and the pages that the target lacks. With the session of a
+ * copy that was broken off, what that has written counts as resumed.
+ */
+export async function planPull(
+  options: Pick<PullOptions, 'source' | 'target' | 'digest' | 'signal'> & { readonly sessionId?: string },
+): Promise<PullPlan> {
+  return (await prepare(options, options.sessionId)).plan
 }
 
 /** The image, of the digest asked for and signed with its domain's keys, and the signature object's bytes. */
@@ -69,8 +79,11 @@ async function getImage(source: ReadOnlyRegion, digest: Digest, signal?: AbortSi
   return { image, signature }
 }
 
-async function prepare(options: Omit<PullOptions, 'onProgress' | 'limits'>) {
-  const { source, target, digest, sessionId, signal } = options
+async function prepare(
+  options: Pick<PullOptions, 'source' | 'target' | 'digest' | 'signal'>,
+  sessionId: string | undefined,
+) {
+  const { source, target, digest, signal } = options
   const { image, signature } = await getImage(source, digest, signal)
   const pages = new ImagePages(source, target, sessionId)
   let reusedBytes = 0
@@ -98,14 +111,12 @@ async function prepare(options: Omit<PullOptions, 'onProgress' | 'limits'>) {
  */
 export async function pullImage(options: PullOptions): Promise<PullResult> {
   const { source, target, digest, sessionId, signal } = options
-  if (target.hasImage(digest) && !target.listSessions().some((session) => session.id === sessionId)) {
-    const image = await target.getImage(digest, signal)
-    return { image, bytesMoved: 0, chunksMoved: 0, bytesReused: 0 }
-  }
+  const held = await takeHeld(options)
+  if (held !== undefined) return { image: held, bytesMoved: 0, chunksMoved: 0, bytesReused: 0 }
   const { image: content } = await getImage(source, digest, signal)
   await target.openSession(sessionId, content.domain, signal)
   await target.adoptDomain(content.domain, source, signal)
-  const { plan, pages, signature } = await prepare(options)
+  const { plan, pages, signature } = await prepare(options, sessionId)
   const pull = new Pull(options, plan)
   try {
     for await (const batch of compareImage(content, pages, source, target, sessionId, signal)) {
@@ -123,9 +134,16 @@ export async function pullImage(options: PullOptions): Promise<PullResult> {
   }
   const { bytes } = encodeImage(content)
   await target.putObject(sessionId, signatureName(digest), signature, signal)
-  await target.putObject(sessionId, imageName(digest), bytes, signal)
+  await target.putImage(
+    sessionId,
+    digest,
+    bytes,
+    await needsOf(target, sessionId, digest, content, signal),
+    signal,
+  )
+  const ref = options.ref && (await target.putRef(sessionId, { ...options.ref, digests: [digest] }, signal))
   signal?.throwIfAborted()
-  target.commitSession(sessionId)
+  target.commitSession(sessionId, ref)
   pull.committed()
   return {
     image: content,
@@ -133,6 +151,43 @@ export async function pullImage(options: PullOptions): Promise<PullResult> {
     chunksMoved: pull.movedChunkCount,
     bytesReused: plan.reusedBytes,
   }
+}
+
+/** The image where the target has it for everybody and no session of ours is under way, now needed by `ref` as well. */
+async function takeHeld({ target, digest, sessionId, ref, signal }: PullOptions) {
+  if (!target.hasImage(digest) || target.listSessions().some((session) => session.id === sessionId)) {
+    return undefined
+  }
+  try {
+    if (ref !== undefined) await target.setRef({ ...ref, digests: [digest] }, signal)
+    return await target.getImage(digest, signal)
+  } catch (error) {
+    // It was condemned between the two looks: then it is pulled as any other.
+    if (isFault(error, 'absent')) return undefined
+    throw error
+  }
+}
+
+/** The objects that the image needs in the target, all of them held by the session (I1). */
+async function needsOf(
+  target: RegionStore,
+  sessionId: string,
+  digest: Digest,
+  image: ImageContent,
+  signal: AbortSignal | undefined,
+): Promise<Set<number>> {
+  const holds = target.holdsOf(sessionId)
+  const bound = new Set<number>()
+  bindObject(holds, signatureName(digest), bound)
+  const pages = new Set(image.disks.flatMap((disk) => disk.pages))
+  pages.delete(ZERO_PAGE)
+  const read = (id: PageId) => readPage(target.objects, id, signal)
+  for await (const [id, page] of inOrder(pages, target.objects.traits.callsMax, read)) {
+    bindObject(holds, pageName(id), bound)
+    bindChunks(holds, page, 0, bound)
+    await new Promise(setImmediate)
+  }
+  return bound
 }
 
 type FetchedChunk = WantedChunk & {

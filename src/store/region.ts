@@ -8,14 +8,16 @@ import { ChunkCache } from './cache.ts'
 import { IndexDatabase } from './database.ts'
 import { ensureDomainSecrets, findDomainSecrets, getDomainSecrets } from './domain.ts'
 import { sha256 } from './hashes.ts'
+import { Holds } from './holds.ts'
 import { type ImageContent, readImage } from './image.ts'
-import { Journal, type SessionRow } from './journal.ts'
+import { Journal, type JournalObject, noImage, type RefRow, type SessionRow } from './journal.ts'
 import type { FillRandom, KeyWrapper } from './keys.ts'
-import { hashOfName, imageName, packName } from './names.ts'
+import { hashOfName, imageName, PUBLIC_DOMAIN, packName } from './names.ts'
 import { type DomainSecrets, OpenDomain } from './open-domain.ts'
 import { PACK_BYTES_DEFAULT, type PackEntry, readPackContent } from './pack.ts'
 import { Places } from './places.ts'
 import { type RebuildReport, rebuildIndex } from './rebuild.ts'
+import { encodeRef, nextRefName, type Ref, readRef } from './refs.ts'
 import { type ChunkTable, type ReadOnlyRegion, tableOf } from './source.ts'
 
 export interface RegionStoreOptions {
@@ -37,7 +39,14 @@ export interface RegionStoreOptions {
   readonly isEncrypting?: boolean
   /** Where the nonces of chunks come from. */
   readonly fillRandom?: FillRandom
+  /** Milliseconds since 1970: when sessions wrote and objects were condemned. Nothing that is needed depends on it. */
+  readonly clock?: () => number
+  readonly pause?: (ms: number, signal?: AbortSignal) => Promise<unknown>
+  readonly rescue?: Rescue
 }
+
+/** Asked when every place of a chunk in this region is bad: its plain bytes from elsewhere, or undefined. */
+export type Rescue = (id: Uint8Array, domain: DomainId) => Promise<Buffer | undefined>
 
 /**
  * Opens the store of one region. Each thread opens its own over the same objects and the same index file. The first
@@ -63,6 +72,10 @@ export class RegionStore implements ReadOnlyRegion {
   readonly places: Places
   readonly journal: Journal
   readonly isEncrypting: boolean
+  readonly clock: () => number
+  readonly rescue: Rescue | undefined
+  readonly #pause: (ms: number, signal?: AbortSignal) => Promise<unknown>
+  readonly #holds = new Map<string, Holds>()
   readonly #wrapper: KeyWrapper | undefined
   readonly #secretsOf: ((domain: DomainId) => DomainSecrets) | undefined
   readonly #fillRandom: FillRandom | undefined
@@ -73,12 +86,16 @@ export class RegionStore implements ReadOnlyRegion {
     this.packBytes = options.packBytes ?? PACK_BYTES_DEFAULT
     this.cache = new ChunkCache(options.cacheBytes ?? 64 * 1024 * 1024)
     this.isEncrypting = options.isEncrypting ?? true
+    this.clock = options.clock ?? Date.now
+    this.rescue = options.rescue
+    this.#pause =
+      options.pause ?? ((ms, signal) => delay(ms, undefined, signal === undefined ? {} : { signal }))
     this.#wrapper = options.wrapper
     this.#secretsOf = options.secretsOf
     this.#fillRandom = options.fillRandom
     this.database = new IndexDatabase(options.indexPath)
     this.places = new Places(this.database)
-    this.journal = new Journal(this.database)
+    this.journal = new Journal(this.database, this.clock)
   }
 
   /** The domain for a writer; its keys are made if need be. Faults as `ensureDomainSecrets`; 'denied' with no key. */
@@ -143,9 +160,7 @@ export class RegionStore implements ReadOnlyRegion {
 
   /** The committed image. Throws Fault 'absent' also for an image that a session has written and not committed. */
   async getImage(digest: Digest, signal?: AbortSignal): Promise<ImageContent> {
-    if (!this.hasImage(digest)) {
-      throw new Fault('absent', `This region holds no image with digest ${digest}.`, { subject: 'image' })
-    }
+    if (!this.hasImage(digest)) throw noImage(digest)
     return readImage(this.objects, digest, signal)
   }
 
@@ -175,12 +190,62 @@ export class RegionStore implements ReadOnlyRegion {
     }
   }
 
+  /** What this thread's part of a session relies on. The session must be open whenever it is used. */
+  holdsOf(sessionId: string): Holds {
+    let holds = this.#holds.get(sessionId)
+    if (holds === undefined) {
+      holds = new Holds(this.journal, this.places, sessionId)
+      this.#holds.set(sessionId, holds)
+    }
+    return holds
+  }
+
   /**
    * Shows everything the session wrote to everybody, in one transaction that survives a power cut, and ends the
-   * session. What was written must be whole (`writeImage`). Throws Fault 'conflict' if the session is not open.
+   * session. What was written must be whole (`writeImage`), and `ref` the answer of `putRef`, if somebody is to refer
+   * to it from then on. Faults: 'conflict' if the session is not open, 'absent' (subject 'image') for a ref to an image
+   * that is not there.
    */
-  commitSession(id: string): void {
-    this.journal.commit(id)
+  commitSession(id: string, ref?: RefRow): void {
+    this.journal.commit(id, ref)
+    this.#holds.delete(id)
+  }
+
+  /** Makes the object of a ref durable on behalf of a session, for its commit. */
+  async putRef(sessionId: string, ref: Ref, signal?: AbortSignal): Promise<RefRow> {
+    const { holder, digests } = ref
+    const name = nextRefName(holder, this.journal.findRef(holder)?.name)
+    await this.putObject(sessionId, name, encodeRef(ref), signal)
+    return { holder, digests: [...new Set(digests)], name }
+  }
+
+  /**
+   * Makes committed images needed by `holder`, and no longer those that he needed before. Durable when it resolves; may
+   * be repeated. Fault 'absent' (subject 'image') for an image that is not there, and nothing has changed.
+   */
+  async setRef(ref: Ref, signal?: AbortSignal): Promise<void> {
+    const current = this.journal.findRef(ref.holder)
+    if (current !== undefined) {
+      const kept = await readRef(this.objects, current.name, signal).catch(unreadable)
+      if (kept !== 'unreadable' && encodeRef(kept).equals(encodeRef(ref))) return
+    }
+    const sessionId = `ref-${ref.holder}-${this.clock()}-${Math.random().toString(36).slice(2)}`
+    await this.openSession(sessionId, PUBLIC_DOMAIN, signal)
+    try {
+      this.commitSession(sessionId, await this.putRef(sessionId, ref, signal))
+    } catch (error) {
+      await this.abortSession(sessionId)
+      throw error
+    }
+  }
+
+  /** The holder needs nothing any more. An unknown one is no fault; may be repeated. */
+  async dropRef(holder: string, signal?: AbortSignal): Promise<void> {
+    for (const object of this.journal.dropRef(holder)) await this.erase(object, signal)
+  }
+
+  listRefs(): RefRow[] {
+    return this.journal.listRefs()
   }
 
   /** Sessions that have neither committed nor been undone, for whoever starts after a crash. */
@@ -199,6 +264,24 @@ export class RegionStore implements ReadOnlyRegion {
     signal?: AbortSignal,
   ): Promise<void> {
     await this.#put(sessionId, name, bytes, null, [], signal)
+  }
+
+  /**
+   * As `putObject`, for an image object, once everything it needs is held by the session: `bound` are the numbers of its
+   * packs, pages and signature.
+   */
+  async putImage(
+    sessionId: string,
+    digest: Digest,
+    bytes: Uint8Array,
+    bound: Iterable<number>,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const name = imageName(digest)
+    const object = await this.#intend(sessionId, name, null, signal)
+    this.journal.bind(sessionId, object.number, bound)
+    const answer = await this.objects.put(name, bytes, signal)
+    this.journal.settle(sessionId, object, answer, bytes.length, [])
   }
 
   /** As `putObject`, for a sealed pack. `bytes` may be reused when it resolves. */
@@ -222,6 +305,17 @@ export class RegionStore implements ReadOnlyRegion {
     entries: readonly PackEntry[],
     signal: AbortSignal | undefined,
   ): Promise<void> {
+    const object = await this.#intend(sessionId, name, domain, signal)
+    const answer = await this.objects.put(name, bytes, signal)
+    this.journal.settle(sessionId, object, answer, bytes.length, entries)
+  }
+
+  async #intend(
+    sessionId: string,
+    name: ObjectName,
+    domain: DomainId | null,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly number: number; readonly isNew: boolean }> {
     let object = this.journal.intend(sessionId, name, domain)
     for (let attempt = 0; object === undefined; attempt++) {
       if (attempt === 1000) {
@@ -229,11 +323,10 @@ export class RegionStore implements ReadOnlyRegion {
           subject: 'store',
         })
       }
-      await delay(20, undefined, signal === undefined ? {} : { signal })
+      await this.#pause(20, signal)
       object = this.journal.intend(sessionId, name, domain)
     }
-    const answer = await this.objects.put(name, bytes, signal)
-    this.journal.settle(sessionId, object, answer, bytes.length, entries)
+    return object
   }
 
   /**
@@ -241,17 +334,21 @@ export class RegionStore implements ReadOnlyRegion {
    * The session's threads must have ended. May run again after a crash; an unknown session is no fault.
    */
   async abortSession(id: string, signal?: AbortSignal): Promise<void> {
-    for (const { number, name } of this.journal.beginAbort(id)) {
+    this.#holds.delete(id)
+    for (const object of this.journal.beginAbort(id)) {
       signal?.throwIfAborted()
-      if (name.startsWith('packs/')) {
-        const isThere = (await this.objects.size(name)) !== undefined
-        // An absent pack was either never put or is gone since an earlier run, after its rows were.
-        if (isThere) this.journal.forgetChunks(number, await this.#entriesOf(name).catch(unreadable))
-      }
-      await this.objects.remove(name)
-      this.journal.removed(id, number)
+      await this.erase(object)
     }
     this.journal.endAbort(id)
+  }
+
+  /** Takes away an object that the index calls 'removing'. May run again after a crash. */
+  async erase({ number, name }: JournalObject, signal?: AbortSignal): Promise<void> {
+    if (name.startsWith('packs/')) {
+      this.journal.forgetChunks(number, await this.#entriesOf(name, signal).catch(unreadable))
+    }
+    await this.objects.remove(name, signal)
+    this.journal.removed(number)
   }
 
   async #entriesOf(name: ObjectName, signal?: AbortSignal): Promise<readonly PackEntry[]> {
@@ -275,6 +372,6 @@ export class RegionStore implements ReadOnlyRegion {
 }
 
 function unreadable(error: unknown): 'unreadable' {
-  if (isFault(error, 'corrupt')) return 'unreadable'
+  if (isFault(error, 'corrupt') || isFault(error, 'absent')) return 'unreadable'
   throw error
 }

@@ -126,7 +126,7 @@ inThread(async ({ job, place, threadCount }: WriteData, { signal, tell }): Promi
         parent: job.parent ?? null,
         consistency: job.consistency,
       },
-      signal,
+      { signal },
     )
     tell({ doneBytes: totalBytes, totalBytes, movedBytes: totalBytes })
     return { digest, dataBytes: counts.fedBytes - counts.zeroBytes, storedBytes, movedBytes: totalBytes }
