@@ -131,6 +131,7 @@ export function bindChunks(holds: Holds, page: Buffer, offset: number, bound: Se
     const found = holds.findChunk(page.subarray(i * ID_BYTES, (i + 1) * ID_BYTES))
     if (found !== undefined) bound.add(found.number)
     else {
+      holds.assertOpen()
       throw new Fault(
         'corrupt',
         `Chunk ${chunkIdAt(page, i)} of the map, in the page at ${offset}, is missing.`,

@@ -27,6 +27,8 @@ export interface TestCapture {
   readonly disks: readonly TestDisk[]
   readonly parent?: Digest
   readonly osName?: string
+  /** Who needs the image; without, the next collection takes it. */
+  readonly holder?: string
 }
 
 /** Bytes that are the same for the same seed: `repeat` of them compress well, the rest not at all. */
@@ -102,8 +104,10 @@ export async function writeDisks(capture: TestCapture): Promise<{ image: NewImag
 }
 
 export async function captureDisks(capture: TestCapture): Promise<CapturedImage> {
+  const { region, sessionId, holder } = capture
   const { image, counts } = await writeDisks(capture)
-  return { ...(await commitImage(capture.region, capture.sessionId, image)), counts }
+  const options = holder === undefined ? {} : { ref: { holder, label: { name: holder } } }
+  return { ...(await commitImage(region, sessionId, image, options)), counts }
 }
 
 /** Reads every disk of the image whole, in odd pieces, and compares. */

@@ -39,6 +39,11 @@ export class Holds {
     }
   }
 
+  /** Throws Fault 'conflict' if the session has ended: then what it does not find may have been its own. */
+  assertOpen(): void {
+    this.#journal.assertOpen(this.#sessionId)
+  }
+
   #pin(number: number): boolean {
     if (this.#pinned.has(number)) return true
     if (!this.#journal.pin(this.#sessionId, number)) return false

@@ -82,6 +82,11 @@ export class Journal {
     return row
   }
 
+  /** Throws Fault 'conflict' unless the session is open. */
+  assertOpen(id: string): void {
+    if (guard(() => this.#statements.getSession.get(id))?.state !== 'open') throw undone(id)
+  }
+
   list(): SessionRow[] {
     return guard(() => this.#statements.listSessions.all().map((row) => ({ ...row }))) as never
   }

@@ -27,9 +27,9 @@ export const keyPrefix = (id: DomainId): string => `keys/${id}/`
 /** `keyId` names the region key that wraps the domain's keys. */
 export const keyName = (id: DomainId, keyId: string): ObjectName => parseObjectName(keyPrefix(id) + keyId)
 
-/** `holder` is an id of the catalog or of a task; later versions replace earlier ones. */
-export const refName = (holder: string, version: number): ObjectName =>
-  parseObjectName(`refs/${holder}/${version}`)
+/** `holder` is an id of the catalog or of a task; of two versions the higher counts. `mark` is from the content. */
+export const refName = (holder: string, version: number, mark: string): ObjectName =>
+  parseObjectName(`refs/${holder}/${version}-${mark}`)
 
 /** The hash an object is named by: the last part of a pack's, page's or image's name. */
 export function hashOfName(name: ObjectName): string {

@@ -3,6 +3,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { assertHolds, captureDisks, noise, writeDisks } from './disks.fixture.ts'
+import { collectGarbage } from './gc.ts'
 import { directoryRegion, objectNames, TEST_CHUNK_BYTES, TEST_DOMAIN, withRegions } from './region.fixture.ts'
 import { verifyRegion } from './verify.ts'
 
@@ -59,9 +60,16 @@ test('a damaged pack does not stop a rebuild: it is named and left out', () =>
     const path = join(region.folder, String(name))
     await writeFile(path, (await readFile(path)).subarray(0, -1))
     const report = await region.store.rebuildIndex()
-    assert.deepEqual(
-      report.damaged.map(({ pack }) => pack),
-      [String(name).slice(-64)],
-    )
+    // The pack, and each chunk-bearing page of the image that needs it.
+    assert.equal(report.damaged[0]?.name, name)
+    assert.match(report.damaged[1]?.message ?? '', /^Image [0-9a-f]{64}: Chunk [0-9a-f]{64} is in no pack/)
     assert.ok(report.chunkCount > 0)
+    // Nobody can tell what is needless until that is mended.
+    const collected = await collectGarbage({
+      region: region.store,
+      graceMs: 0,
+      isDryRun: false,
+      deadSessions: [],
+    })
+    assert.deepEqual([collected.removedCount, collected.items[0]?.step], [0, 'wait'])
   }))

@@ -1,22 +1,29 @@
 import { isFault } from '../image/fault.ts'
-import type { PackId } from '../image/ids.ts'
+import type { Digest, PackId, PageId } from '../image/ids.ts'
 import type { ObjectStore } from '../objects/contract.ts'
 import type { ObjectName } from '../objects/names.ts'
-import type { IndexDatabase } from './database.ts'
+import { COMMITTED, type IndexDatabase } from './database.ts'
+import { ID_BYTES, isZeroId } from './hashes.ts'
+import { readImage } from './image.ts'
 import { inOrder } from './in-order.ts'
-import { hashOfName } from './names.ts'
+import { PAGE_IDS, readPage, ZERO_PAGE } from './map.ts'
+import { hashOfName, pageName, signatureName } from './names.ts'
 import { type PackContent, readPackContent } from './pack.ts'
 import { Places } from './places.ts'
+import { readRefs } from './refs.ts'
+import { chunkIdAt } from './source.ts'
 
 export interface RebuildReport {
   readonly packCount: number
   readonly chunkCount: number
-  /** Packs whose header or footer cannot be read; their chunks are not in the index. */
-  readonly damaged: readonly { readonly pack: PackId; readonly message: string }[]
+  readonly imageCount: number
+  readonly refCount: number
+  /** Objects that cannot be read, and what images lack: nothing is collected until it is mended. */
+  readonly damaged: readonly { readonly name: ObjectName; readonly message: string }[]
 }
 
 /**
- * Fills the index from the packs' footers and the names of the other objects. What no session of the index claims
+ * Fills the index from the packs' footers, the maps of the images, the refs and the names of the other objects. What no session of the index claims
  * is committed: a store cannot tell a lost session's objects from old ones, and keeping too much loses nothing.
  */
 export async function rebuildIndex(
@@ -36,16 +43,17 @@ export async function rebuildIndex(
     clear.run()
   }, true)
 
-  const damaged: { pack: PackId; message: string }[] = []
+  const damaged: { name: ObjectName; message: string }[] = []
   let packCount = 0
   let chunkCount = 0
   const read = async (name: ObjectName): Promise<PackContent | undefined> => {
-    const pack = hashOfName(name) as PackId
     try {
-      return await readPackContent(objects, pack, signal)
+      return await readPackContent(objects, hashOfName(name) as PackId, signal)
     } catch (error) {
+      // A list may show what is gone.
+      if (isFault(error, 'absent')) return undefined
       if (!isFault(error, 'corrupt')) throw error
-      damaged.push({ pack, message: error.message })
+      damaged.push({ name, message: error.message })
       return undefined
     }
   }
@@ -56,7 +64,11 @@ export async function rebuildIndex(
   )) {
     packCount++
     options.onProgress?.(packCount)
-    if (content === undefined) continue
+    if (content === undefined) {
+      const sizeBytes = await objects.size(name, signal)
+      if (sizeBytes !== undefined) database.transaction(() => addObject.run(name, null, sizeBytes))
+      continue
+    }
     chunkCount += content.entries.length
     database.transaction(() => {
       const row = addObject.get(name, content.domain, content.sizeBytes)
@@ -64,7 +76,7 @@ export async function rebuildIndex(
     })
   }
   const sizeOf = (name: ObjectName) => objects.size(name, signal)
-  for (const prefix of ['pages/', 'signatures/', 'images/']) {
+  for (const prefix of ['pages/', 'signatures/', 'images/', 'refs/']) {
     for await (const [name, sizeBytes] of inOrder(
       objects.list(prefix, signal),
       objects.traits.callsMax,
@@ -74,8 +86,15 @@ export async function rebuildIndex(
     }
   }
   await forgetLost(database, objects, signal)
-  database.transaction(() => database.setMeta('complete', 'yes'), true)
-  return { packCount, chunkCount, damaged }
+  const imageCount = await bindImages(database, objects, damaged, signal)
+  const refCount = await listRefs(database, objects, damaged, signal)
+  const [first] = damaged
+  database.transaction(() => {
+    database.setMeta('complete', 'yes')
+    database.setMeta('rebuilt', 'yes')
+    database.setMeta('incomplete', first === undefined ? undefined : first.message)
+  }, true)
+  return { packCount, chunkCount, imageCount, refCount, damaged }
 }
 
 /** Takes objects out of the index that are not in the store. Asked one by one, because a list may lag. */
@@ -94,4 +113,90 @@ async function forgetLost(
       dropObject.run(number as number)
     })
   }
+}
+
+/** Binds every committed image to what its maps need. Answers how many there are. */
+async function bindImages(
+  database: IndexDatabase,
+  objects: ObjectStore,
+  damaged: { name: ObjectName; message: string }[],
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const places = new Places(database)
+  const numberOf = database.prepare(`SELECT number FROM object WHERE name = ? AND state = ${COMMITTED}`)
+  const bind = database.prepare('INSERT OR IGNORE INTO imageObject VALUES (?, ?)')
+  const images = database
+    .prepare(
+      `SELECT number, name FROM object WHERE state = ${COMMITTED} AND name >= 'images/' AND name < 'images0'`,
+    )
+    .all()
+  /** Images share pages. */
+  const needs = new Map<PageId, ReadonlySet<number> | string>()
+  const needsOf = async (id: PageId): Promise<ReadonlySet<number> | string> => {
+    try {
+      const page = await readPage(objects, id, signal)
+      const numbers = new Set([numberOf.get(pageName(id))?.number as number])
+      for (let i = 0; i < PAGE_IDS; i++) {
+        if (isZeroId(page, i * ID_BYTES)) continue
+        const found = places.findHolder(page.subarray(i * ID_BYTES, (i + 1) * ID_BYTES), '')
+        if (found === undefined) return `Chunk ${chunkIdAt(page, i)} is in no pack of this region.`
+        numbers.add(found.number)
+      }
+      return numbers
+    } catch (error) {
+      if (!isFault(error, 'corrupt')) throw error
+      return error.message
+    }
+  }
+  for (const row of images) {
+    const name = row.name as ObjectName
+    const digest = hashOfName(name) as Digest
+    const numbers = new Set<number>()
+    try {
+      const image = await readImage(objects, digest, signal)
+      const signature = numberOf.get(signatureName(digest))?.number
+      if (signature === undefined) damaged.push({ name, message: `Image ${digest} has no signature.` })
+      else numbers.add(signature as number)
+      for (const page of new Set(image.disks.flatMap((disk) => disk.pages))) {
+        if (page === ZERO_PAGE) continue
+        const found = needs.get(page) ?? (await needsOf(page))
+        needs.set(page, found)
+        if (typeof found === 'string') damaged.push({ name, message: `Image ${digest}: ${found}` })
+        else for (const number of found) numbers.add(number)
+      }
+    } catch (error) {
+      if (!isFault(error, 'corrupt') && !isFault(error, 'absent')) throw error
+      damaged.push({ name, message: error.message })
+    }
+    database.transaction(() => {
+      for (const number of numbers) bind.run(row.number as number, number)
+    })
+    await new Promise(setImmediate)
+  }
+  return images.length
+}
+
+/** Lists who needs what, where the index does not say so already. Answers how many holders there are. */
+async function listRefs(
+  database: IndexDatabase,
+  objects: ObjectStore,
+  damaged: { name: ObjectName; message: string }[],
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const isCommitted = database.prepare(`SELECT 1 FROM object WHERE name = ? AND state = ${COMMITTED}`)
+  const isKnown = database.prepare('SELECT 1 FROM ref WHERE holder = ?')
+  const add = database.prepare('INSERT OR IGNORE INTO ref VALUES (?, ?, ?)')
+  for await (const read of readRefs(objects, signal)) {
+    if (isCommitted.get(read.name) === undefined) continue
+    if ('message' in read) {
+      damaged.push(read)
+      continue
+    }
+    const { holder, digests } = read.ref
+    if (isKnown.get(holder) !== undefined) continue
+    database.transaction(() => {
+      for (const digest of digests) add.run(holder, digest, read.name)
+    })
+  }
+  return Number(database.prepare('SELECT count(DISTINCT holder) AS count FROM ref').get()?.count)
 }

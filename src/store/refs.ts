@@ -4,6 +4,7 @@ import { type Digest, parseHash } from '../image/ids.ts'
 import type { ObjectStore } from '../objects/contract.ts'
 import type { ObjectName } from '../objects/names.ts'
 import { type Canonical, encodeCanonical } from './canonical.ts'
+import { sha256 } from './hashes.ts'
 import { refName } from './names.ts'
 
 /** Facts of the holder by which its row in the catalog can be written again. A JSON object, its numbers whole. */
@@ -22,7 +23,7 @@ export interface Ref extends RefInput {
 
 const REF_BYTES_MAX = 1024 * 1024
 
-/** The bytes of object `refs/<holder>/<version>`. Source: docs/format.md, "Ref". */
+/** The bytes of object `refs/<holder>/<version>-<mark>`. Source: docs/format.md, "Ref". */
 export function encodeRef({ holder, digests, label }: Ref): Buffer {
   const sorted = [...new Set(digests)].sort()
   const bytes = encodeCanonical({ digests: sorted, holder, label, version: 1 })
@@ -30,11 +31,17 @@ export function encodeRef({ holder, digests, label }: Ref): Buffer {
   return bytes
 }
 
-/** Throws Fault 'corrupt' unless the bytes are what `encodeRef` writes for this holder. */
+/** Throws Fault 'corrupt' unless the bytes are what `encodeRef` writes for the holder and mark in the name. */
 export function parseRef(bytes: Buffer, name: ObjectName): Ref {
   try {
     const { digests, holder, label, version, ...rest } = JSON.parse(bytes.toString('utf8'))
-    assert(version === 1 && holder === holderOf(name).holder && Object.keys(rest).length === 0)
+    const told = holderOf(name)
+    assert(
+      version === 1 &&
+        holder === told.holder &&
+        markOf(bytes) === told.mark &&
+        Object.keys(rest).length === 0,
+    )
     assert(Array.isArray(digests) && typeof label === 'object' && label !== null && !Array.isArray(label))
     const ref: Ref = { holder, label, digests: digests.map((one) => parseHash('digest', String(one))) }
     assert(encodeRef(ref).equals(bytes), 'the bytes are canonical')
@@ -47,16 +54,28 @@ export function parseRef(bytes: Buffer, name: ObjectName): Ref {
   }
 }
 
+const NAME = /^refs\/([a-z0-9-]{1,64})\/([1-9]\d{0,14})-([0-9a-f]{16})$/
+
 /** Throws Fault 'corrupt' if the name is no ref's. */
-export function holderOf(name: ObjectName): { readonly holder: string; readonly version: number } {
-  const [, holder, version] = /^refs\/([a-z0-9-]{1,64})\/([1-9]\d{0,14})$/.exec(name) ?? []
+export function holderOf(name: ObjectName) {
+  const [, holder, version, mark] = NAME.exec(name) ?? []
   if (holder === undefined) throw new Fault('corrupt', `The object ${name} is no ref.`, { subject: 'store' })
-  return { holder, version: Number(version) }
+  return { holder, version: Number(version), mark }
 }
 
-/** The name that the next version of the holder's ref takes. */
-export function nextRefName(holder: string, current: ObjectName | undefined): ObjectName {
-  return refName(holder, current === undefined ? 1 : holderOf(current).version + 1)
+/** Two writers of one version, one of them before a crash, must not meet under one name. */
+function markOf(bytes: Buffer): string {
+  return sha256(bytes).slice(0, 16)
+}
+
+/** The name of a ref that replaces `current`, and its bytes. */
+export function nextRef(
+  ref: Ref,
+  current: ObjectName | undefined,
+): { readonly name: ObjectName; readonly bytes: Buffer } {
+  const bytes = encodeRef(ref)
+  const version = current === undefined ? 1 : holderOf(current).version + 1
+  return { name: refName(ref.holder, version, markOf(bytes)), bytes }
 }
 
 /** Throws Fault 'absent' or 'corrupt'. */
@@ -81,9 +100,9 @@ export async function* readRefs(
   { readonly name: ObjectName; readonly ref: Ref } | { readonly name: ObjectName; readonly message: string }
 > {
   const names = await Array.fromAsync(objects.list('refs/', signal))
-  const known = names.filter((name) => /^refs\/[a-z0-9-]{1,64}\/[1-9]\d{0,14}$/.test(name))
-  for (const all of Map.groupBy(known, (name) => holderOf(name).holder).values()) {
-    for (const name of all.sort((a, b) => holderOf(b).version - holderOf(a).version)) {
+  const known = names.filter((name) => NAME.test(name)).map((name) => ({ name, ...holderOf(name) }))
+  for (const all of Map.groupBy(known, ({ holder }) => holder).values()) {
+    for (const { name } of all.sort((a, b) => b.version - a.version)) {
       try {
         yield { name, ref: await readRef(objects, name, signal) }
         break

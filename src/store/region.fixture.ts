@@ -62,7 +62,7 @@ export const directoryRegion: MakeRegion = (options) => makeRegion('directory', 
 /** Names of all objects but the domains' keys, which belong to no session. */
 export async function objectNames(objects: ObjectStore): Promise<string[]> {
   return (await Array.fromAsync(objects.list('')))
-    .filter((name) => /^(packs|pages|signatures|images)\//.test(name))
+    .filter((name) => /^(packs|pages|signatures|images|refs)\//.test(name))
     .sort()
 }
 

@@ -17,7 +17,7 @@ import { type DomainSecrets, OpenDomain } from './open-domain.ts'
 import { PACK_BYTES_DEFAULT, type PackEntry, readPackContent } from './pack.ts'
 import { Places } from './places.ts'
 import { type RebuildReport, rebuildIndex } from './rebuild.ts'
-import { encodeRef, nextRefName, type Ref, readRef } from './refs.ts'
+import { encodeRef, nextRef, type Ref, readRef } from './refs.ts'
 import { type ChunkTable, type ReadOnlyRegion, tableOf } from './source.ts'
 
 export interface RegionStoreOptions {
@@ -214,8 +214,8 @@ export class RegionStore implements ReadOnlyRegion {
   /** Makes the object of a ref durable on behalf of a session, for its commit. */
   async putRef(sessionId: string, ref: Ref, signal?: AbortSignal): Promise<RefRow> {
     const { holder, digests } = ref
-    const name = nextRefName(holder, this.journal.findRef(holder)?.name)
-    await this.putObject(sessionId, name, encodeRef(ref), signal)
+    const { name, bytes } = nextRef(ref, this.journal.findRef(holder)?.name)
+    await this.putObject(sessionId, name, bytes, signal)
     return { holder, digests: [...new Set(digests)], name }
   }
 
