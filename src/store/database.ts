@@ -1,3 +1,4 @@
+import { closeSync, fdatasyncSync, openSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { Fault, isFault } from '../image/fault.ts'
 
@@ -50,19 +51,27 @@ CREATE TABLE IF NOT EXISTS damage (
 const TABLES = ['meta', 'object', 'session', 'sessionObject', 'chunk', 'imageObject', 'ref', 'damage']
 const VERSION = '2'
 
+const BUSY_MS = 30_000
+const LOOK_AGAIN_MS = 0.2
+const NEVER = new Int32Array(new SharedArrayBuffer(4))
+
 /**
  * One thread's connection to a region's index: a cache of what the objects say, and the journal of sessions.
  * Every failure of SQLite leaves as a Fault.
  */
 export class IndexDatabase {
   readonly #database: DatabaseSync
+  readonly #path: string
+  /** The write-ahead log, to sync it. */
+  #log: number | undefined
 
   /** The longest that a transaction of this thread waited for others, and took itself. For benchmarks and reports. */
   readonly longest = { waitMs: 0, heldMs: 0 }
 
   constructor(path: string) {
+    this.#path = path
     this.#database = guard(() => {
-      const database = new DatabaseSync(path, { timeout: 30_000 })
+      const database = new DatabaseSync(path, { timeout: BUSY_MS })
       database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16384;')
       database.exec('BEGIN IMMEDIATE')
       // An index is only a cache: one of another version is made anew from the objects.
@@ -86,26 +95,53 @@ export class IndexDatabase {
    */
   transaction<Result>(body: () => Result, isDurable = false): Result {
     return guard(() => {
-      if (isDurable) this.#database.exec('PRAGMA synchronous = FULL')
+      const askedMs = performance.now()
+      this.#begin()
+      const begunMs = performance.now()
+      let result: Result
       try {
-        const askedMs = performance.now()
-        this.#database.exec('BEGIN IMMEDIATE')
-        const begunMs = performance.now()
-        try {
-          const result = body()
-          this.#database.exec('COMMIT')
-          this.longest.waitMs = Math.max(this.longest.waitMs, begunMs - askedMs)
-          this.longest.heldMs = Math.max(this.longest.heldMs, performance.now() - begunMs)
-          return result
-        } catch (error) {
-          // SQLite itself ends the transaction on some failures, a full disk for one.
-          if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
-          throw error
-        }
-      } finally {
-        if (isDurable) this.#database.exec('PRAGMA synchronous = NORMAL')
+        result = body()
+        this.#database.exec('COMMIT')
+      } catch (error) {
+        // SQLite itself ends the transaction on some failures, a full disk for one.
+        if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
+        throw error
       }
+      this.longest.waitMs = Math.max(this.longest.waitMs, begunMs - askedMs)
+      this.longest.heldMs = Math.max(this.longest.heldMs, performance.now() - begunMs)
+      if (isDurable) this.#sync()
+      return result
     })
+  }
+
+  /** SQLite itself would look again after up to a tenth of a second, however short others are. */
+  #begin(): void {
+    const untilMs = performance.now() + BUSY_MS
+    this.#database.exec('PRAGMA busy_timeout = 0')
+    try {
+      for (;;) {
+        try {
+          this.#database.exec('BEGIN IMMEDIATE')
+          return
+        } catch (error) {
+          if (!isBusy(error) || performance.now() > untilMs) throw error
+          Atomics.wait(NEVER, 0, 0, LOOK_AGAIN_MS)
+        }
+      }
+    } finally {
+      this.#database.exec(`PRAGMA busy_timeout = ${BUSY_MS}`)
+    }
+  }
+
+  /**
+   * Everything committed so far is on the disk when it returns. Done after the commit and not in it, where everybody
+   * would wait for the disk: the log is written from the front to the back, and before SQLite itself moves what
+   * is in it to the database or begins it anew, it syncs both.
+   */
+  #sync(): void {
+    if (this.#path === ':memory:') return
+    this.#log ??= openSync(`${this.#path}-wal`, 'r')
+    fdatasyncSync(this.#log)
   }
 
   getMeta(key: string): string | undefined {
@@ -121,6 +157,8 @@ export class IndexDatabase {
   }
 
   close(): void {
+    if (this.#log !== undefined) closeSync(this.#log)
+    this.#log = undefined
     if (this.#database.isOpen) this.#database.close()
   }
 }
@@ -137,6 +175,10 @@ const SQLITE_CORRUPT = 11
 const SQLITE_FULL = 13
 const SQLITE_CANTOPEN = 14
 const SQLITE_NOTADB = 26
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === SQLITE_BUSY
+}
 
 /** Runs `body` and turns what the world did to SQLite into a Fault; bugs pass unchanged. */
 export function guard<Result>(body: () => Result): Result {

@@ -57,9 +57,9 @@ export interface GcReport {
 const ITEMS_MAX = 1000
 /** Chunks of packs that are looked through at once: about 30 MB of memory. */
 const LOOK_CHUNKS_MAX = 200_000
-const CONDEMN_AT_ONCE = 100
+const CONDEMN_AT_ONCE = 50
 const REMOVE_AT_ONCE = 32
-const UNBIND_AT_ONCE = 1000
+const UNBIND_AT_ONCE = 250
 /** Packs that one session repacks: a kill loses this much work at most. */
 const REPACK_AT_ONCE = 32
 const REPACK_BELOW = 0.6

@@ -41,8 +41,8 @@ export interface RefRow {
 }
 
 /** Chunk rows that one transaction writes: more would keep other writers waiting. */
-const CHUNKS_AT_ONCE = 1000
-const BINDS_AT_ONCE = 2000
+const CHUNKS_AT_ONCE = 250
+const BINDS_AT_ONCE = 500
 
 /**
  * Which session holds which object, and which objects images bind. A session's objects are its own until `commit` gives
@@ -112,6 +112,8 @@ export class Journal {
       const number = row.number as number
       if (row.state === REMOVING) return undefined
       if (row.state === CONDEMNED) this.#statements.revive.run(number)
+      // A collection that came upon the object, or a rebuild that could not read it, did not know whose it is.
+      if (domain !== null) this.#statements.setDomain.run(domain, number)
       this.#statements.addIntent.run(sessionId, number)
       return { number, isNew }
     })
@@ -194,7 +196,9 @@ export class Journal {
   forget(sessionId: string, number: number): void {
     this.#database.transaction(() => {
       this.#statements.dropHold.run(sessionId, number)
-      this.#statements.dropObject.run(number, PENDING)
+      // An image that never came to be binds nothing.
+      const isGone = this.#statements.dropObject.run(number, PENDING).changes === 1
+      if (isGone) this.#statements.dropBindsOf.run(number)
     })
   }
 
@@ -210,6 +214,8 @@ export class Journal {
       assert.equal(intents, 0, 'a session commits when all its objects are durable')
       this.#statements.commitObjects.run(sessionId)
       if (ref !== undefined) {
+        // The holder's refs were dropped while this one was being written.
+        if (this.#statements.getObject.get(ref.name)?.state !== COMMITTED) throw undone(sessionId)
         this.#statements.condemnRefs.run(this.#clock(), ref.holder, ref.name)
         this.#statements.dropRefs.run(ref.holder)
         for (const digest of ref.digests) {
@@ -240,6 +246,8 @@ export class Journal {
   /** The holder refers to nothing from here on; answers the objects of its refs, which are now to be removed. */
   dropRef(holder: string): JournalObject[] {
     return this.#database.transaction(() => {
+      // Whoever holds one of them (a writer that died may) does not keep it: a collection would take it for a ref whose
+      // row was lost, and list it again.
       this.#statements.dropRefs.run(holder)
       this.#statements.removeRefs.run(`refs/${holder}/`, `refs/${holder}0`)
       return this.#statements.listRemovingIn.all(
@@ -323,6 +331,7 @@ const SQL = {
     FROM session s ORDER BY s.id`,
   addObject: 'INSERT OR IGNORE INTO object (name, domain, sizeBytes, state) VALUES (?, ?, 0, ?)',
   getObject: 'SELECT number, state FROM object WHERE name = ?',
+  setDomain: 'UPDATE object SET domain = ? WHERE number = ? AND domain IS NULL',
   revive: `UPDATE object SET state = ${PENDING}, sinceMs = NULL WHERE number = ?`,
   addIntent: `INSERT OR IGNORE INTO sessionObject VALUES (?, ?, ${INTENT})`,
   addPin: `INSERT OR IGNORE INTO sessionObject SELECT ?1, number, ${PINNED} FROM object
@@ -353,7 +362,7 @@ const SQL = {
   condemnRefs: `UPDATE object SET state = ${CONDEMNED}, sinceMs = ?1 WHERE state = ${COMMITTED}
     AND name <> ?3 AND name IN (SELECT name FROM ref WHERE holder = ?2)`,
   removeRefs: `UPDATE object SET state = ${REMOVING} WHERE name >= ?1 AND name < ?2
-    AND state IN (${COMMITTED}, ${CONDEMNED}) AND NOT EXISTS (SELECT 1 FROM sessionObject s WHERE s.object = number)`,
+    AND state IN (${COMMITTED}, ${CONDEMNED})`,
   listRemovingIn: `SELECT number, name FROM object WHERE name >= ? AND name < ? AND state = ${REMOVING}`,
   markAborting: "UPDATE session SET state = 'aborting' WHERE id = ?",
   dropForeignHolds: `DELETE FROM sessionObject WHERE session = ?1 AND (
