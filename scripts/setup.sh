@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes this checkout ready to run: the programs it drives (Debian packages), then its npm packages.
+# Makes this checkout ready to run: the programs it drives (Debian packages), then its npm packages. With the word
+# `tests` also what only the tests drive.
 # May run any number of times; says nothing when there is nothing to do. All messages go to standard error.
 set -euo pipefail
 
@@ -25,6 +26,16 @@ xz                              xz-utils
 zstd                            zstd
 busybox                         busybox-static
 '
+
+# Only `setup.sh tests` wants these: a real S3 service on this machine.
+if [ "${1:-}" = tests ]; then
+  needs+='
+ceph-mon                        ceph-mon
+ceph-osd                        ceph-osd
+radosgw                         radosgw
+radosgw-admin                   ceph-common
+'
+fi
 
 say() { echo "setup: $*" >&2; }
 

@@ -7,6 +7,7 @@ import { isFault } from './image/fault.ts'
 import type { DomainId, RegionId } from './image/ids.ts'
 import { openDirectoryObjects } from './objects/directory.ts'
 import type { ObjectName } from './objects/names.ts'
+import type { ObjectsPlace } from './objects/open.ts'
 import { ensureDomainsKey, ensureRegionKey } from './secrets.ts'
 import { LocalWrapper } from './store/keys.ts'
 import { openRegionStore } from './store/region.ts'
@@ -28,7 +29,7 @@ const ensure = (data: string, more: { given?: string; old?: string } = {}) =>
   ensureRegionKey({
     data,
     regionId: 'hk' as RegionId,
-    objectsFolder: join(data, 'objects'),
+    objects: { kind: 'directory', folder: join(data, 'objects') },
     given: more.given,
     old: more.old,
   })
@@ -101,6 +102,23 @@ test('a file that holds no key is refused without showing what it holds', () =>
     }
     await writeFile(join(data, 'domains.key'), 'short')
     await assert.rejects(ensureDomainsKey(data), (error) => isFault(error, 'corrupt'))
+  }))
+
+test('a region that cannot be reached keeps the key it has, and gets no new one', () =>
+  withData(async (data) => {
+    const away: ObjectsPlace = {
+      ...{ kind: 's3', endpoint: 'http://127.0.0.1:1', region: 'default', bucket: 'images', prefix: '' },
+      ...{ isPathStyle: true, accessKeyId: 'id', secretAccessKey: 'secret' },
+    }
+    const key = await ensure(data)
+    const options = { data, regionId: 'hk' as RegionId, objects: away, old: undefined }
+    assert.deepEqual(await ensureRegionKey({ ...options, given: undefined }), key)
+    assert.equal(hexOf(await ensureRegionKey({ ...options, given: 'ab'.repeat(32) })), 'ab'.repeat(32))
+    await rm(keyPath(data))
+    await assert.rejects(ensureRegionKey({ ...options, given: undefined }), (error) =>
+      isFault(error, 'unavailable'),
+    )
+    await assert.rejects(stat(keyPath(data)))
   }))
 
 test('a key is changed by giving the one before, to one that is given or made anew', () =>

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, open, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { Fault } from './image/fault.ts'
+import { Fault, isFault } from './image/fault.ts'
 import type { RegionId } from './image/ids.ts'
-import { openDirectoryObjects } from './objects/directory.ts'
+import { type ObjectsPlace, openObjects } from './objects/open.ts'
 import { wrongRegionKey } from './store/domain.ts'
 import { LocalWrapper } from './store/keys.ts'
 import { checkRegionKey, listKeys, rewrapKeys } from './store/rewrap.ts'
@@ -38,7 +38,7 @@ export async function ensureDomainsKey(data: string): Promise<Uint8Array> {
 export interface RegionKeyOptions {
   readonly data: string
   readonly regionId: RegionId
-  readonly objectsFolder: string
+  readonly objects: ObjectsPlace
   /** As the environment gives it, 64 hex digits; else it is in `DATA/keys/<region>.key`. */
   readonly given: string | undefined
   /** The key before, as the environment gives it: what it wraps is wrapped again. */
@@ -47,11 +47,12 @@ export interface RegionKeyOptions {
 
 /**
  * The key of a region: given, or kept in a file that the first start makes. A region whose objects tell of another key
- * is refused before anything is written: Fault 'denied'. Fault 'corrupt' for a file that holds no key.
+ * is refused before anything is written: Fault 'denied'. Fault 'corrupt' for a file that holds no key. A region whose
+ * objects cannot be reached now is not compared; one that has no key yet gets none: Fault 'unavailable'.
  */
 export async function ensureRegionKey(options: RegionKeyOptions): Promise<Uint8Array> {
   const { regionId, given } = options
-  const objects = await openDirectoryObjects({ folder: options.objectsFolder, clean: false })
+  const objects = await openObjects(options.objects, { clean: false, attemptsMax: 3 })
   const path = join(options.data, 'keys', `${regionId}.key`)
   const old = options.old === undefined ? undefined : new LocalWrapper(keyOf(options.old))
   let key = given === undefined ? await readRegionKey(path) : keyOf(given)
@@ -66,7 +67,12 @@ export async function ensureRegionKey(options: RegionKeyOptions): Promise<Uint8A
     }
     const wrapper = new LocalWrapper(key)
     if (old !== undefined) await rewrapKeys(objects, old, wrapper)
-    await checkRegionKey(objects, wrapper.keyId)
+    try {
+      await checkRegionKey(objects, wrapper.keyId)
+    } catch (error) {
+      // A store that is away keeps nobody from the other regions, and a wrong key opens nothing once it is back.
+      if (!isFault(error, 'unavailable')) throw error
+    }
     return key
   } catch (cause) {
     if (!(cause instanceof Fault) || cause.reason !== 'region-key') throw cause

@@ -33,6 +33,8 @@ export interface Settings {
   readonly accessKey: { readonly id: string; readonly secret: string } | undefined
   readonly capture: { readonly workers: number }
   readonly encryption: (typeof ENCRYPTIONS)[number]
+  readonly gc: { readonly everyHours: number | 'off'; readonly graceHours: number }
+  readonly scrub: { readonly everyDays: number | 'off'; readonly bytesPerSecond: number }
   /** 64 hex digits by region id, for those regions that the environment gives a key. */
   readonly regionKeys: Readonly<Record<string, string>>
   /** Likewise, the keys before: what they wrap is to be wrapped again. */
@@ -94,7 +96,10 @@ export function parseSettings(input: SettingsInput): Settings {
   }
   const path = input.file?.path ?? ''
   const regions = tree?.has('regions')
-    ? parseRegions(tree.get('regions'), { path, folder: resolve(folder, dirname(path)), data })
+    ? parseRegions(tree.get('regions'), {
+        ...{ path, data, environment: input.environment },
+        folder: resolve(folder, dirname(path)),
+      })
     : defaultRegions(data)
   const ids = regions.map(({ id }) => id)
   const accessKey = {
@@ -131,6 +136,14 @@ export function parseSettings(input: SettingsInput): Settings {
       ),
     },
     encryption: pick('encryption', oneOf(ENCRYPTIONS)),
+    gc: {
+      everyHours: pick('gc.everyHours', orOff(wholeNumber(1, 8760))),
+      graceHours: pick('gc.graceHours', wholeNumber(0, 8760)),
+    },
+    scrub: {
+      everyDays: pick('scrub.everyDays', orOff(wholeNumber(1, 365))),
+      bytesPerSecond: pick('scrub.bytesPerSecond', wholeNumber(1_048_576, 1_000_000_000_000)),
+    },
     regionKeys: parseRegionKeys('CALOTYPE_REGION_KEY_', ids, input.environment),
     oldRegionKeys: parseRegionKeys('CALOTYPE_OLD_REGION_KEY_', ids, input.environment),
     clockSkewMinutes: pick('clockSkewMinutes', wholeNumber(1, 1440)),
@@ -142,9 +155,7 @@ export function parseSettings(input: SettingsInput): Settings {
       (text, given) => parseDirectory(text, given.folder),
       join(data, 'imports'),
     ),
-    uhostReplayWindowSeconds: pick('uhostReplayWindowSeconds', (text) => {
-      return text === 'off' ? text : wholeNumber(1, 86_400)(text)
-    }),
+    uhostReplayWindowSeconds: pick('uhostReplayWindowSeconds', orOff(wholeNumber(1, 86_400))),
   })
 }
 
@@ -203,6 +214,10 @@ const wholeNumber =
   (text: string): number | undefined => {
     return /^\d{1,15}$/.test(text) && Number(text) >= min && Number(text) <= max ? Number(text) : undefined
   }
+const orOff =
+  (inner: (text: string) => number | undefined) =>
+  (text: string): number | 'off' | undefined =>
+    text === 'off' ? text : inner(text)
 
 function textOf(value: unknown): string | undefined {
   return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined

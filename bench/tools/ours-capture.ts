@@ -22,6 +22,7 @@ try {
     {
       regionId: SOURCE,
       sessionId: session,
+      ref: { holder: session, label: {} },
       domain: 'org-bench' as DomainId,
       disks: [{ sizeBytes, socketPath, exportName, mapName: exportName, bus: 'virtio-blk', ...raw }],
       firmware: 'bios',

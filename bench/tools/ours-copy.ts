@@ -17,6 +17,7 @@ try {
       sourceRegionId: SOURCE,
       targetRegionId: TARGET,
       sessionId: session,
+      ref: { holder: session, label: {} },
       digest: parseHash('digest', digest),
     },
     () => {},

@@ -10,7 +10,7 @@ export const TARGET = 'target' as RegionId
 export function placeIn(folder: string, regionId: RegionId): RegionPlace {
   return {
     regionId,
-    objectsFolder: join(folder, regionId, 'objects'),
+    objects: { kind: 'directory', folder: join(folder, regionId, 'objects') },
     indexPath: join(folder, regionId, 'index.db'),
     domainsKey: Buffer.alloc(32, 7),
     regionKey: Buffer.alloc(32, 8),

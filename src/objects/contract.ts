@@ -15,6 +15,8 @@ export interface ObjectStore {
   }
   /**
    * `bytes` must not change until the promise settles; they may be backed by shared memory.
+   * A put that failed with 'unavailable' may have stored the object all the same: whoever repeats it through the same
+   * instance hears 'stored' if so, and 'present' only of somebody else's object.
    * Faults: 'full' (subject 'store') for no space, with nothing left behind; 'unavailable'.
    */
   put(name: ObjectName, bytes: Uint8Array, signal?: AbortSignal): Promise<'stored' | 'present'>

@@ -3,6 +3,7 @@ import { type FileHandle, link, mkdir, open, opendir, readdir, rm, stat, unlink 
 import { dirname, join, relative, sep } from 'node:path'
 import { Fault, isFault } from '../image/fault.ts'
 import type { ObjectStore } from './contract.ts'
+import { writeDirect } from './direct-write.ts'
 import { type ObjectName, parseObjectName } from './names.ts'
 
 const TEMPORARY = '.tmp'
@@ -34,6 +35,8 @@ class DirectoryObjects implements ObjectStore {
   readonly #root: string
   /** Folders whose own names this instance has made durable; a put into them needs to sync only the file's name. */
   readonly #durableFolders = new Set<string>()
+  /** What our own puts linked before they failed. */
+  readonly #unsure = new Set<ObjectName>()
 
   constructor(root: string) {
     this.#root = root
@@ -44,23 +47,24 @@ class DirectoryObjects implements ObjectStore {
     const path = join(this.#root, name)
     const folder = dirname(path)
     const temporary = join(this.#root, TEMPORARY, randomBytes(12).toString('hex'))
+    let made = false
     try {
       await this.#ensureFolder(folder)
       if ((await this.size(name)) !== undefined) {
         // Another writer may not have come to its own sync yet, and 'present' promises as much as 'stored'.
         await syncFolder(folder)
-        return 'present'
+        return this.#unsure.delete(name) ? 'stored' : 'present'
       }
       try {
         const file = await open(temporary, 'wx', 0o600)
         try {
-          await writeAll(file, bytes, signal)
+          await writeFrom(file, bytes, await writeDirect(temporary, bytes, signal), signal)
           await file.datasync()
         } finally {
           await file.close()
         }
         // A link, unlike a rename, never replaces: two writers of one name end with one object.
-        const made = await linkNew(temporary, path)
+        made = await linkNew(temporary, path)
         await syncFolder(folder)
         return made ? 'stored' : 'present'
       } finally {
@@ -69,6 +73,7 @@ class DirectoryObjects implements ObjectStore {
         })
       }
     } catch (error) {
+      if (made) this.#unsure.add(name)
       throw translate(error, `Object ${name}`)
     }
   }
@@ -119,6 +124,7 @@ class DirectoryObjects implements ObjectStore {
   async remove(name: ObjectName, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted()
     const path = join(this.#root, name)
+    this.#unsure.delete(name)
     try {
       await unlink(path)
       await syncFolder(dirname(path))
@@ -157,8 +163,13 @@ class DirectoryObjects implements ObjectStore {
   }
 }
 
-async function writeAll(file: FileHandle, bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
-  let done = 0
+async function writeFrom(
+  file: FileHandle,
+  bytes: Uint8Array,
+  doneBytes: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  let done = doneBytes
   while (done < bytes.length) {
     signal?.throwIfAborted()
     const { bytesWritten } = await file.write(

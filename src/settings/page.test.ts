@@ -5,7 +5,11 @@ import { parseSettings, SETTINGS } from '../settings.ts'
 
 const parse = ({ yaml }: { readonly yaml?: string }) =>
   parseSettings({
-    environment: { CALOTYPE_DATA: '/data' },
+    environment: {
+      CALOTYPE_DATA: '/data',
+      CALOTYPE_S3_ACCESS_KEY_ID: 'id',
+      CALOTYPE_S3_SECRET_ACCESS_KEY: 'secret',
+    },
     flags: {},
     ...(yaml === undefined ? {} : { file: { path: '/etc/calotype/settings.yaml', text: yaml } }),
   })
@@ -21,6 +25,7 @@ test('docs/settings.md: its table is the table of the code, its example the defa
     }),
   )
   const examples = [...text.matchAll(/```yaml\n(.*?)```/gs)].map((match) => parse({ yaml: match[1] ?? '' }))
-  assert.equal(examples.length, 2)
+  assert.equal(examples.length, 3)
   assert.deepEqual(examples[0], parse({}))
+  assert.equal(examples[2]?.regions[1]?.objects.kind, 's3')
 })

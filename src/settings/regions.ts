@@ -1,6 +1,8 @@
-import { join } from 'node:path'
 import type { RegionId } from '../image/ids.ts'
-import { describe, nearest, parseDirectory, refused, type Tree } from './file.ts'
+import type { ObjectsPlace } from '../objects/open.ts'
+import { refused } from './file.ts'
+import { members, type RegionSource, refusal } from './members.ts'
+import { checkS3KeyNames, defaultObjects, findClash, parseObjects } from './objects.ts'
 import { getSetting } from './table.ts'
 
 export interface RegionSettings {
@@ -8,15 +10,8 @@ export interface RegionSettings {
   readonly localName: { readonly zh: string; readonly en: string }
   /** Never empty; a zone belongs to one region. */
   readonly zones: readonly string[]
-  /** The absolute folder of the region's own objects. No two regions share one. */
-  readonly objects: string
-}
-
-/** The settings file that is read: its path for messages, its folder for relative paths. */
-export interface RegionSource {
-  readonly path: string
-  readonly folder: string
-  readonly data: string
+  /** The region's own, folders absolute. No two regions share one. */
+  readonly objects: ObjectsPlace
 }
 
 const DEFAULT_REGIONS = [
@@ -31,13 +26,13 @@ const TAKES_NAME = 'text of 1 to 64 characters, or a map with zh and en'
 
 export function defaultRegions(data: string): readonly RegionSettings[] {
   return DEFAULT_REGIONS.map(([id, zh, en, zones]) => {
-    return { id: id as RegionId, localName: { zh, en }, zones, objects: objectsOf(data, id) }
+    return { id: id as RegionId, localName: { zh, en }, zones, objects: defaultObjects(data, id) }
   })
 }
 
 /**
  * Reads `{id: {name, zones, objects?}}`; the objects of a region are in `DATA/regions/ID/objects` unless it says
- * otherwise. Throws Fault 'invalid' naming the setting, also where two regions share a zone or a directory.
+ * otherwise. Throws Fault 'invalid' naming the setting, also where two regions share a zone, a directory or a bucket.
  */
 export function parseRegions(list: unknown, source: RegionSource): readonly RegionSettings[] {
   if (!(list instanceof Map) || list.size === 0) {
@@ -45,16 +40,26 @@ export function parseRegions(list: unknown, source: RegionSource): readonly Regi
   }
   const regions = [...list].map(([id, body]) => parseRegion(id, body, source))
   const owners = new Map<string, string>()
-  for (const { id, zones, objects } of regions) {
-    for (const thing of [...zones.map((zone) => `the zone ${zone}`), `the directory ${objects}`]) {
-      const key = `regions.${id}`
+  for (const [index, { id, zones, objects }] of regions.entries()) {
+    const key = `regions.${id}`
+    for (const thing of zones.map((zone) => `the zone ${zone}`)) {
       const other = owners.get(thing)
       if (other !== undefined) {
         throw refused(key, `The settings ${other} and ${key} in ${source.path} both take ${thing}.`)
       }
       owners.set(thing, key)
     }
+    for (const other of regions.slice(0, index)) {
+      const thing = findClash(other.objects, objects)
+      if (thing !== undefined) {
+        throw refused(
+          key,
+          `The settings regions.${other.id} and ${key} in ${source.path} both take ${thing}.`,
+        )
+      }
+    }
   }
+  checkS3KeyNames(regions, source.environment)
   return regions
 }
 
@@ -93,9 +98,7 @@ function parseRegion(id: unknown, body: unknown, source: RegionSource): RegionSe
   if (!Array.isArray(zones) || zones.length === 0 || !zones.every(isId)) {
     throw refusal(source, `${key}.zones`, `a list of zone ids of ${TAKES_ID}`, zones)
   }
-  const given = region.get('objects')
-  const objects = given === undefined ? objectsOf(source.data, id) : parseDirectory(given, source.folder)
-  if (objects === undefined) throw refusal(source, `${key}.objects`, 'a directory', given)
+  const objects = parseObjects(id, region.get('objects'), source)
   const localName = parseName(`${key}.name`, region.get('name'), source)
   return { id: id as RegionId, localName, zones, objects }
 }
@@ -107,30 +110,6 @@ function parseName(key: string, name: unknown, source: RegionSource): RegionSett
   if (!isLabel(zh)) throw refusal(source, `${key}.zh`, 'text of 1 to 64 characters', zh)
   if (!isLabel(en)) throw refusal(source, `${key}.en`, 'text of 1 to 64 characters', en)
   return { zh, en }
-}
-
-function members(
-  source: RegionSource,
-  key: string,
-  value: unknown,
-  takes: string,
-  known: readonly string[],
-): Tree {
-  if (!(value instanceof Map)) throw refusal(source, key, takes, value)
-  const stranger = [...value.keys()].find((name) => !known.includes(name))
-  if (stranger === undefined) return value
-  throw refused(
-    `${key}.${stranger}`,
-    `There is no setting '${key}.${stranger}' in ${source.path}. Did you mean '${nearest(String(stranger), known)}'?`,
-  )
-}
-
-function refusal(source: RegionSource, key: string, takes: string, value: unknown) {
-  return refused(key, `The setting ${key} in ${source.path} takes ${takes}, not ${describe(value)}.`)
-}
-
-function objectsOf(data: string, id: string): string {
-  return join(data, 'regions', id, 'objects')
 }
 
 function isId(value: unknown): value is string {

@@ -98,6 +98,30 @@ export const SETTINGS: readonly SettingRow[] = [
     'Whether new chunks are encrypted. What is stored already stays as it is and is read either way.',
   ),
   row(
+    'gc.everyHours',
+    'off, or a whole number from 1 to 8760',
+    '24',
+    'How often garbage is collected in each region. `calotype store gc` does it at any time.',
+  ),
+  row(
+    'gc.graceHours',
+    'a whole number from 0 to 8760',
+    '24',
+    'How long what nobody needs any more is kept before a collection removes it.',
+  ),
+  row(
+    'scrub.everyDays',
+    'off, or a whole number from 1 to 365',
+    '7',
+    'How often everything stored is read again and checked, and mended from other regions. `calotype store scrub` does it at any time.',
+  ),
+  row(
+    'scrub.bytesPerSecond',
+    'a whole number from 1048576 to 1000000000000',
+    '50000000',
+    'How fast a scrub reads. 50 MB/s leave most of a disk to others and read 30 TB in a week.',
+  ),
+  row(
     'clockSkewMinutes',
     'a whole number from 1 to 1440',
     '15',
