@@ -1,129 +1,15 @@
-import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { access, chmod, constants, lstat, mkdir, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { flushCompileCache } from 'node:module'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import type pino from 'pino'
 import type { Parts } from './app/parts.ts'
 import { runCli } from './cli/program.ts'
-import type { ServeRaw } from './host/tools/still-exports.ts'
-import { Fault } from './image/fault.ts'
+import { ensureFolder, ensureRunDirectory, lockData, readConfig } from './data-directory.ts'
 import { parseSettings, type Settings } from './settings.ts'
+import { createHost, createLog, createStores, serveRaw } from './stores.ts'
 
-/** A unix socket's path has at most 107 bytes, and the names below this folder take up to 37. */
-const RUN_DIRECTORY_BYTES_MAX = 70
-
-/** Makes a folder that a setting names. Throws Fault 'invalid' that names the setting. */
-async function ensureFolder(setting: string, path: string, mode = 0o755): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true, mode })
-    if (mode === 0o700) await chmod(path, mode)
-    await access(path, constants.R_OK | constants.W_OK | constants.X_OK)
-  } catch (cause) {
-    const why = (cause as NodeJS.ErrnoException).code ?? 'it is no directory'
-    throw new Fault(
-      'invalid',
-      `The setting ${setting} takes a directory that can be made and written; ${path} cannot (${why}).`,
-      { field: setting, cause },
-    )
-  }
-}
-
-/** The text of the settings file. Throws Fault 'invalid' that names the flag. */
-function readConfig(path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (cause) {
-    const why = (cause as NodeJS.ErrnoException).code
-    throw new Fault(
-      'invalid',
-      `The flag --config takes a YAML file that can be read; ${path} cannot (${why}).`,
-      {
-        field: 'config',
-        cause,
-      },
-    )
-  }
-}
-
-/** The folder for sockets: in the data directory where the path is short enough, else one of its own. */
-async function ensureRunDirectory(data: string): Promise<string> {
-  const inside = join(data, 'run')
-  const short = join(tmpdir(), `calotype-${createHash('sha256').update(data).digest('hex').slice(0, 12)}`)
-  const path = Buffer.byteLength(inside) <= RUN_DIRECTORY_BYTES_MAX ? inside : short
-  await mkdir(path, { recursive: true, mode: 0o700 })
-  // In the common folder for temporary files somebody else may have made it first, to reach our sockets.
-  const found = await lstat(path)
-  if (!found.isDirectory() || found.uid !== process.getuid?.()) {
-    throw new Fault('conflict', `${path} belongs to somebody else. Remove it, or give a shorter --data.`)
-  }
-  await chmod(path, 0o700)
-  return path
-}
-
-/** Held as long as this process lives, however it ends. Throws Fault 'conflict' if another server has it. */
-function lockData(data: string): DatabaseSync {
-  const lock = new DatabaseSync(join(data, 'lock.db'))
-  try {
-    lock.exec('pragma locking_mode = exclusive; begin exclusive; pragma user_version = 1; commit')
-    return lock
-  } catch (cause) {
-    lock.close()
-    throw new Fault('conflict', `Another server uses ${data}. Stop it first, or give another --data.`, {
-      cause,
-    })
-  }
-}
-
-async function createLog(level: Settings['logLevel']): Promise<pino.Logger> {
-  const { default: pino } = await import('pino')
-  return pino(
-    { level, base: null, errorKey: 'error', timestamp: pino.stdTimeFunctions.isoTime },
-    pino.destination({ dest: 2, sync: true }),
-  )
-}
-
-async function createHost(settings: Settings, runDirectory: string, log: pino.Logger) {
-  const directory = join(settings.data, 'machines')
-  switch (settings.host.driver) {
-    case 'qemu': {
-      const { createQemuHost } = await import('./host/qemu/host.ts')
-      return createQemuHost({
-        directory,
-        runDirectory,
-        acceleration: settings.host.acceleration,
-        graceMs: settings.host.graceSeconds * 1000,
-        log: (text, detail) => log.info({ ...detail }, text),
-      })
-    }
-    case 'files': {
-      const { createFilesHost } = await import('./host/files/host.ts')
-      return createFilesHost({ directory, runDirectory, serveRaw })
-    }
-    case 'simulated': {
-      const { createSimulation } = await import('./simulation.ts')
-      return createSimulation(runDirectory)
-    }
-    default:
-      settings.host.driver satisfies never
-      throw new Error('unreachable')
-  }
-}
-
-/** Where `qemu-nbd` is not installed, raw files are served by ourselves. */
-const serveRaw: ServeRaw = async (path, { socketPath, exportName }) => {
-  const { serveNbd } = await import('./disk/nbd-server.ts')
-  const { fileDisk } = await import('./disk/file-disk.ts')
-  return serveNbd({
-    listen: { socketPath },
-    async resolve(name) {
-      if (name === exportName) return fileDisk(path)
-      throw new Fault('absent', `There is no export '${name}'.`, { subject: 'disk' })
-    },
-  })
-}
+const HOUR_MS = 60 * 60 * 1000
+const DAY_MS = 24 * HOUR_MS
 
 export interface RunningServer {
   readonly url: string
@@ -155,11 +41,10 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   onClose(() => lock.close())
   // Until this server answers itself, nobody is to be sent to the one before it.
   await rm(join(settings.data, 'endpoint'), { force: true })
-  const { ensureDomainsKey, ensureRegionKey, writePrivate } = await import('./secrets.ts')
-  const [log, runDirectory, domainsKey] = await Promise.all([
+  const { writePrivate } = await import('./secrets.ts')
+  const [log, runDirectory] = await Promise.all([
     createLog(settings.logLevel),
     ensureRunDirectory(settings.data),
-    ensureDomainsKey(settings.data),
   ])
   const clock = () => Date.now()
   const { openSqliteCatalog } = await import('./catalog/sqlite.ts')
@@ -179,30 +64,9 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
 
   const host = await createHost(settings, runDirectory, log)
   onClose(() => host.close())
-  const nbdSocketPath = join(runDirectory, 'images.sock')
   const note = ({ level = 'info', message, ...rest }: Record<string, unknown>) =>
     log[level as 'info'](rest, String(message))
-  const placeOf = async (region: Settings['regions'][number]) => ({
-    regionId: region.id,
-    objectsFolder: region.objects,
-    indexPath: join(settings.data, 'regions', region.id, 'index.db'),
-    domainsKey,
-    regionKey: await ensureRegionKey({
-      data: settings.data,
-      regionId: region.id,
-      objectsFolder: region.objects,
-      given: settings.regionKeys[region.id],
-      old: settings.oldRegionKeys[region.id],
-    }),
-    isEncrypting: settings.encryption === 'on',
-  })
-  const { createJobs } = await import('./tasks/threads/jobs.ts')
-  const jobs = createJobs({
-    places: await Promise.all(settings.regions.map(placeOf)),
-    threadCount: settings.capture.workers,
-    nbdSocketPath,
-    log: note,
-  })
+  const { jobs, nbdSocketPath } = await createStores(settings, runDirectory, note)
   onClose(() => jobs.close())
   await jobs.prepare()
   const taskParts = { catalog, host, jobs, clock, nbdSocketPath, importDirectory: settings.importDirectory }
@@ -212,11 +76,15 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
     note,
   )
   onClose(() => runner.close())
+  const ensured = await ensureAllRefs(taskParts, settings, note)
+  const upkeep = await startUpkeep(taskParts, runner, settings, note)
+  onClose(() => upkeep.close())
   const gateway = await createWire(
     {
       catalog,
       host,
       runner,
+      jobs,
       clock,
       regions: settings.regions.map(({ id, localName, zones }) => ({
         id,
@@ -227,6 +95,11 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
       defaultRegionId: settings.defaultRegion,
       imagesPerRegionMax: settings.imagesPerRegionMax,
       importDirectory: settings.importDirectory,
+      upkeep: {
+        gcGraceMs: settings.gc.graceHours * HOUR_MS,
+        scrubBytesPerSecond: settings.scrub.bytesPerSecond,
+        scrubEveryMs: (settings.scrub.everyDays === 'off' ? 7 : settings.scrub.everyDays) * DAY_MS,
+      },
     },
     settings,
     log,
@@ -248,8 +121,45 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   const endpointPath = join(settings.data, 'endpoint')
   await writePrivate(endpointPath, `${url}\n`)
   onClose(() => rm(endpointPath, { force: true }))
-  log.info({ url, data: settings.data, resumed, adopted }, 'ready')
+  await upkeep.look()
+  log.info({ url, data: settings.data, resumed, adopted, ensured }, 'ready')
   return url
+}
+
+/** Before any task goes on, and before any collection. A store that is away is asked again then. */
+async function ensureAllRefs(
+  parts: import('./tasks/parts.ts').TaskParts,
+  settings: Settings,
+  log: (record: Record<string, unknown>) => void,
+): Promise<number> {
+  const { ensureRefs } = await import('./tasks/ensure-refs.ts')
+  const { isFault } = await import('./image/fault.ts')
+  let newCount = 0
+  for (const { id } of settings.regions) {
+    newCount += await ensureRefs(parts, id, log).catch((error: unknown) => {
+      if (!isFault(error)) throw error
+      log({ level: 'error', message: 'the refs of a region could not be looked at', region: id, error })
+      return 0
+    })
+  }
+  return newCount
+}
+
+async function startUpkeep(
+  { catalog, jobs, clock }: import('./tasks/parts.ts').TaskParts,
+  runner: import('./tasks/runner.ts').Runner,
+  { gc, scrub, regions }: Settings,
+  log: (record: Record<string, unknown>) => void,
+) {
+  const { createUpkeep } = await import('./tasks/upkeep.ts')
+  return createUpkeep({
+    ...{ catalog, runner, jobs, clock, log },
+    regionIds: regions.map(({ id }) => id),
+    gcEveryMs: gc.everyHours === 'off' ? undefined : gc.everyHours * HOUR_MS,
+    gcGraceMs: gc.graceHours * HOUR_MS,
+    scrubEveryMs: scrub.everyDays === 'off' ? undefined : scrub.everyDays * DAY_MS,
+    scrubBytesPerSecond: scrub.bytesPerSecond,
+  })
 }
 
 async function createTasks(
@@ -263,6 +173,9 @@ async function createTasks(
   const { copyBatch, copyImage } = await import('./tasks/copy-image.ts')
   const { importImage } = await import('./tasks/import-image.ts')
   const { verifyRegion } = await import('./tasks/verify-region.ts')
+  const { releaseImage } = await import('./tasks/release-image.ts')
+  const { collectGarbage } = await import('./tasks/collect-garbage.ts')
+  const { repairDamage, scrubRegion } = await import('./tasks/scrub-region.ts')
   const { RawFileExports } = await import('./host/export-file.ts')
   const runner: import('./tasks/runner.ts').Runner = createRunner({
     catalog: parts.catalog,
@@ -274,6 +187,10 @@ async function createTasks(
       copyBatch(parts, () => runner),
       importImage(parts, new RawFileExports(where)),
       verifyRegion(parts),
+      releaseImage(parts, () => runner),
+      collectGarbage(parts, log),
+      scrubRegion(parts),
+      repairDamage(parts),
       power.launchMachine(parts),
       power.startMachine(parts),
       power.stopMachine(parts),
@@ -348,7 +265,10 @@ async function serve(flags: Readonly<Record<string, string | undefined>>): Promi
 }
 
 if (import.meta.main) {
-  process.exitCode = await runCli(process.argv.slice(2), { serve })
+  process.exitCode = await runCli(process.argv.slice(2), {
+    serve,
+    offline: async () => (await import('./offline.ts')).offline,
+  })
   // A start that failed halfway may have left sockets and timers behind, which would keep the process.
   if (process.exitCode !== 0) process.exit()
 }

@@ -12,6 +12,7 @@ export const ACTIONS = {
   },
   'projects.list': { uhost: 'uaccount:GetProjectList', native: 'calotype:ListProjects' },
   'projects.create': { native: 'calotype:CreateProject' },
+  'projects.setQuota': { native: 'calotype:SetProjectQuota' },
   'users.create': { native: 'calotype:CreateUser' },
   'users.putPolicy': { native: 'calotype:PutPolicy' },
   'users.attach': { native: 'calotype:AttachPolicy' },
@@ -63,6 +64,9 @@ export const ACTIONS = {
   'tasks.list': { native: 'calotype:ListTasks' },
   'tasks.cancel': { native: 'calotype:CancelTask' },
   'tasks.verify': { native: 'calotype:Verify' },
+  'store.collect': { native: 'calotype:CollectGarbage' },
+  'store.scrub': { native: 'calotype:Scrub' },
+  'store.usage': { native: 'calotype:GetUsage' },
 } as const satisfies Record<string, Partial<Record<Dialect, string>>>
 
 export type UseCase = keyof typeof ACTIONS

@@ -6,6 +6,7 @@ import { createMachines } from './machines.ts'
 import type { Parts } from './parts.ts'
 import { createProjects } from './projects.ts'
 import { createRegions } from './regions.ts'
+import { createStore } from './store.ts'
 import { createTasks } from './tasks.ts'
 import { createUsers } from './users.ts'
 
@@ -20,6 +21,7 @@ export function createApp(parts: Parts): { readonly app: App; readonly keyring: 
       images: createImages(parts, guard),
       machines: createMachines(parts, guard),
       tasks: createTasks(parts, guard),
+      store: createStore(parts, guard),
     },
     keyring: createKeyring(parts),
   }

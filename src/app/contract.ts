@@ -113,12 +113,28 @@ export interface App {
     get(id: string): Region
   }
   readonly projects: {
-    list(
-      caller: Caller,
-    ): Promise<
-      readonly { id: ProjectId; name: string; isDefault: boolean; createdAtMs: number; memberCount: number }[]
+    list(caller: Caller): Promise<
+      readonly {
+        id: ProjectId
+        name: string
+        isDefault: boolean
+        createdAtMs: number
+        memberCount: number
+        /** Null or absent: any number of bytes. */
+        quotaBytes?: number | null
+        chargedBytes?: number
+      }[]
     >
     create(caller: Caller, name: string): Promise<{ readonly projectId: ProjectId }>
+    /**
+     * How many bytes may be charged to a project from now on, null for any number. It may be less than what is charged:
+     * then nothing is added until it fits again. Fault 'absent' 'project'.
+     */
+    setQuota(
+      caller: Caller,
+      projectId: ProjectId,
+      quotaBytes: number | null,
+    ): Promise<{ readonly chargedBytes: number }>
   }
   readonly users: {
     /** A user with an access key and no rights at all. The secret is shown this once. */
@@ -131,7 +147,8 @@ export interface App {
   readonly images: {
     /**
      * From a machine that is running or stopped (Fault 'conflict' 'machine' otherwise). Returns at once; the image
-     * is listed from then on as 'creating'. `disks` 'system' takes the first disk alone.
+     * is listed from then on as 'creating'. `disks` 'system' takes the first disk alone. Fault 'full' 'project' reason
+     * 'quota' if the project's quota is used up; whether this image fits in is known, and said, once its task has looked.
      */
     capture(
       caller: Caller,
@@ -148,7 +165,7 @@ export interface App {
      * Copies an available custom image to other regions or another project. Every target is checked before the
      * first is accepted. Faults: 'absent' 'image'; 'invalid' 'image' reason 'not-custom'; 'conflict' 'image' if it is
      * not available; 'invalid' 'image' reason 'same-place' where target region and project are the source's own;
-     * 'full' 'image' for the target's quota.
+     * 'full' 'image' for the number of images in the target, 'full' 'project' reason 'quota' for its bytes.
      */
     copy(
       caller: Caller,
@@ -248,6 +265,82 @@ export interface App {
       input: { readonly regionIds: readonly RegionId[]; readonly deep: boolean },
     ): Promise<{ readonly taskIds: readonly TaskId[] }>
   }
+  readonly store: {
+    /**
+     * Removes what nobody needs from the regions' stores; the report is each task's output. `graceMs` absent: as the
+     * settings say. Fault 'conflict' 'task' if a region is collected already.
+     */
+    collect(
+      caller: Caller,
+      input: {
+        readonly regionIds: readonly RegionId[]
+        readonly isDryRun: boolean
+        readonly graceMs?: number | undefined
+      },
+    ): Promise<{ readonly taskIds: readonly TaskId[] }>
+    /**
+     * Reads again what the regions store, `all` of it or what was not read lately, and mends what is damaged from other
+     * regions. Fault 'conflict' 'task' if a region is scrubbed already.
+     */
+    scrub(
+      caller: Caller,
+      input: {
+        readonly regionIds: readonly RegionId[]
+        readonly bytesPerSecond?: number | undefined
+        readonly all: boolean
+        readonly repair: boolean
+      },
+    ): Promise<{ readonly taskIds: readonly TaskId[] }>
+    /**
+     * Of one project; or of all, if none is named and the caller's right reaches beyond one.
+     */
+    usage(
+      caller: Caller,
+      input: InProject & { readonly regionIds: readonly RegionId[] },
+      signal: AbortSignal,
+    ): Promise<StoreUsage>
+  }
+}
+
+/** What images take in their regions' stores. Bytes of stored chunks, each distinct one counted once. */
+export interface ImageUsage {
+  readonly id: ImageId
+  readonly name: string
+  readonly projectId: ProjectId
+  readonly regionId: RegionId
+  readonly logicalBytes: number
+  readonly dataBytes: number
+  readonly storedBytes: number
+  /** Of the stored bytes, those that no other image of the region names, and the rest. */
+  readonly uniqueBytes: number
+  readonly sharedBytes: number
+}
+
+export interface ProjectUsage {
+  readonly id: ProjectId
+  readonly name: string
+  /** Sums over its images in the regions asked for. */
+  readonly imageCount: number
+  readonly logicalBytes: number
+  readonly dataBytes: number
+  readonly uniqueBytes: number
+  readonly sharedBytes: number
+  /** In all regions: what counts against the quota. */
+  readonly chargedBytes: number
+  readonly quotaBytes: number | null
+}
+
+export interface StoreUsage {
+  readonly images: readonly ImageUsage[]
+  readonly projects: readonly ProjectUsage[]
+  /** Only for those with a right beyond one project: a region holds what all projects store. */
+  readonly regions: readonly {
+    readonly id: RegionId
+    readonly packBytes: number
+    readonly liveBytes: number
+    readonly reclaimableBytes: number
+    readonly condemnedBytes: number
+  }[]
 }
 
 export interface MachineBatch extends InProject {

@@ -1,5 +1,6 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import type { Catalog } from '../catalog/contract.ts'
+import type { ProjectId } from '../image/ids.ts'
 import { newProjectId } from './projects.ts'
 import { newAccessKey } from './users.ts'
 
@@ -21,17 +22,19 @@ export async function ensureRoot(
   catalog: Catalog,
   given: RootKey | undefined,
   nowMs: number,
+  /** What the default project is to be, where the catalog was lost and others know of it. */
+  project: { readonly id: ProjectId; readonly name: string } = { id: newProjectId(), name: 'default' },
 ): Promise<RootKey> {
   return catalog.transaction(async (rows) => {
     let root = await rows.selectFrom('user').select('id').where('isRoot', '=', 1).executeTakeFirst()
     if (root === undefined) {
       const accountId = newAccountId()
-      const projectId = newProjectId()
+      const projectId = project.id
       root = { id: randomUUID() }
       await rows.insertInto('account').values({ id: accountId, name: 'main', createdAtMs: nowMs }).execute()
       await rows
         .insertInto('project')
-        .values({ id: projectId, accountId, name: 'default', isDefault: 1, createdAtMs: nowMs })
+        .values({ id: projectId, accountId, name: project.name, isDefault: 1, createdAtMs: nowMs })
         .execute()
       await rows
         .insertInto('user')

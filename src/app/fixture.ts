@@ -4,6 +4,7 @@ import type { Host, MachinePower } from '../host/contract.ts'
 import type { ImageId, MachineId, RegionId } from '../image/ids.ts'
 import { TASK_KINDS } from '../image/task.ts'
 import { createRunner, type Runner, type TaskDefinition } from '../tasks/runner.ts'
+import type { RegionUsage } from '../tasks/store-jobs.ts'
 import { createApp } from './app.ts'
 import type { App, Caller, Keyring } from './contract.ts'
 import { ensureRoot } from './first-start.ts'
@@ -20,6 +21,8 @@ export interface AppPlace {
   readonly root: Caller
   readonly power: Map<string, MachinePower>
   nowMs: number
+  /** What every region's store says of itself. */
+  usage: RegionUsage
   caller(keyId: string, door?: Caller['door']): Promise<Caller>
   /** Writes what a task would have: an available image, a running machine. */
   availableImage(name: string): Promise<ImageId>
@@ -46,7 +49,10 @@ export async function newAppPlace(options: { readonly imagesPerRegionMax?: numbe
       undo: async () => {},
     }),
   )
-  const place = { nowMs: 1_700_000_000_000 }
+  const place = {
+    nowMs: 1_700_000_000_000,
+    usage: { packBytes: 0, liveBytes: 0, reclaimableBytes: 0, condemnedBytes: 0, images: [] } as RegionUsage,
+  }
   const clock = () => place.nowMs
   const runner = createRunner({ catalog, definitions: waiting, clock, log: () => {} })
   // Only these two are asked of a host by the use cases that the tests call.
@@ -67,6 +73,8 @@ export async function newAppPlace(options: { readonly imagesPerRegionMax?: numbe
     defaultRegionId: HOME,
     imagesPerRegionMax: options.imagesPerRegionMax ?? 10,
     importDirectory: '/nonexistent',
+    jobs: { usage: async () => place.usage },
+    upkeep: { gcGraceMs: 1000, scrubBytesPerSecond: 50_000_000, scrubEveryMs: 7000 },
   })
   const caller: AppPlace['caller'] = async (id, door = 'native') => {
     const key = await keyring.find(id)
@@ -90,6 +98,12 @@ export async function newAppPlace(options: { readonly imagesPerRegionMax?: numbe
     },
     set nowMs(nowMs) {
       place.nowMs = nowMs
+    },
+    get usage() {
+      return place.usage
+    },
+    set usage(usage) {
+      place.usage = usage
     },
     caller,
     async availableImage(name) {

@@ -1,78 +1,22 @@
 import type { Rows } from '../catalog/contract.ts'
 import { Fault } from '../image/fault.ts'
-import { type ImageId, newId, type ProjectId, type RegionId, type TaskId } from '../image/ids.ts'
-import { type Image, logicalBytes } from '../image/image.ts'
-import { parseDescription, parseFileName, parseImageName } from '../image/names.ts'
+import type { ImageId, ProjectId, RegionId, TaskId } from '../image/ids.ts'
+import { logicalBytes } from '../image/image.ts'
+import { parseFileName } from '../image/names.ts'
 import type { CaptureInput } from '../tasks/capture-image.ts'
 import type { CopyInput } from '../tasks/copy-image.ts'
 import { checkImportFile, type ImportInput } from '../tasks/import-image.ts'
+import { refuseAboveQuota, refuseWhenUsedUp } from '../tasks/quota.ts'
+import type { ReleaseInput } from '../tasks/release-image.ts'
 import type { App, Caller, ImageFilter } from './contract.ts'
 import { findImage, findMachine, refuseWhileCaptured } from './find.ts'
 import type { Guard } from './guard.ts'
+import { insertImage } from './new-image.ts'
 import type { Parts } from './parts.ts'
 import { imageOf } from './rows.ts'
 
-type NewImage = Pick<
-  Image,
-  'projectId' | 'regionId' | 'kind' | 'origin' | 'name' | 'osType' | 'osName' | 'disks'
-> &
-  Partial<Pick<Image, 'description' | 'tag' | 'sourceMachineId' | 'sourceImageId'>>
-
-function parseWord(text: string, field: string): string {
-  if (!/\p{Cc}/u.test(text)) return text
-  throw new Fault('invalid', `'${field}' takes text without control characters.`, { field })
-}
-
 export function createImages(parts: Parts, guard: Guard): App['images'] {
   const { catalog, runner, clock } = parts
-
-  async function insert(rows: Rows, image: NewImage): Promise<ImageId> {
-    const held = await rows
-      .selectFrom('image')
-      .select((q) => q.fn.countAll<number>().as('count'))
-      .where('regionId', '=', image.regionId)
-      .where('projectId', '=', image.projectId)
-      .executeTakeFirstOrThrow()
-    if (Number(held.count) >= parts.imagesPerRegionMax) {
-      throw new Fault(
-        'full',
-        `Project ${image.projectId} has its ${parts.imagesPerRegionMax} images in region ${image.regionId}. ` +
-          'Delete some, or raise imagesPerRegionMax.',
-        { subject: 'image' },
-      )
-    }
-    const id = newId('image')
-    const nowMs = clock()
-    await rows
-      .insertInto('image')
-      .values({
-        id,
-        projectId: image.projectId,
-        regionId: image.regionId,
-        kind: image.kind,
-        origin: image.origin,
-        name: parseImageName(image.name),
-        description: parseDescription(image.description ?? ''),
-        tag: parseWord(image.tag ?? 'Default', 'tag'),
-        osType: image.osType,
-        osName: parseWord(image.osName, 'osName'),
-        state: 'creating',
-        taskId: null,
-        digest: null,
-        reason: null,
-        progressPermille: 0,
-        disks: JSON.stringify(image.disks),
-        dataBytes: 0,
-        storedBytes: 0,
-        movedBytes: 0,
-        sourceMachineId: image.sourceMachineId ?? null,
-        sourceImageId: image.sourceImageId ?? null,
-        createdAtMs: nowMs,
-        updatedAtMs: nowMs,
-      })
-      .execute()
-    return id
-  }
 
   const setTask = (rows: Rows, imageId: ImageId, taskId: TaskId) =>
     rows.updateTable('image').set({ taskId }).where('id', '=', imageId).execute()
@@ -140,10 +84,11 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
                 )
               }
               await refuseWhileCaptured(rows, machine.id)
+              await refuseWhenUsedUp(rows, projectId)
               const disks = machine.disks
                 .filter((disk) => input.disks === 'all' || disk.index === 0)
                 .map(({ index, sizeBytes }) => ({ index, sizeBytes }))
-              const imageId = await insert(rows, {
+              const imageId = await insertImage(parts, rows, {
                 projectId,
                 regionId: input.regionId,
                 kind: 'custom',
@@ -226,6 +171,9 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
                 { subject: 'image', reason: 'same-place' },
               )
             }
+            // All of them or none: what a copy will hold is known.
+            const { dataBytes } = source
+            await refuseAboveQuota(rows, targetProjectId, dataBytes * input.targetRegionIds.length)
             const parentId =
               input.targetRegionIds.length > 1
                 ? await runner.add(rows, {
@@ -237,7 +185,7 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
                 : undefined
             const copies = []
             for (const regionId of input.targetRegionIds) {
-              const imageId = await insert(rows, {
+              const imageId = await insertImage(parts, rows, {
                 projectId: targetProjectId,
                 regionId,
                 kind: 'custom',
@@ -249,13 +197,14 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
                 osName: source.osName,
                 disks: source.disks,
                 sourceImageId: source.id,
+                reservedBytes: dataBytes,
               })
               const task: CopyInput = {
                 imageId,
                 digest: source.state.digest,
                 sourceRegionId: source.regionId,
                 targetRegionId: regionId,
-                dataBytes: source.dataBytes,
+                dataBytes,
               }
               const taskId = await runner.add(rows, {
                 kind: 'copy-image',
@@ -294,7 +243,8 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
           const fileName = parseFileName(input.fileName)
           const sizeBytes = await checkImportFile(parts.importDirectory, fileName)
           const made = await catalog.transaction(async (rows) => {
-            const imageId = await insert(rows, {
+            await refuseWhenUsedUp(rows, projectId)
+            const imageId = await insertImage(parts, rows, {
               projectId,
               regionId: input.regionId,
               kind: input.kind,
@@ -378,8 +328,9 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
       const resources = [...new Set(input.imageIds)].map((id) => `image/${id}`)
       return guard.change(caller, 'images.remove', target(input, resources), async (projectId) => {
         await admitForBase(caller, input, projectId)
-        const live = await catalog.transaction(async (rows) => {
-          const tasks: TaskId[] = []
+        const { live, releases } = await catalog.transaction(async (rows) => {
+          const live: TaskId[] = []
+          const releases: TaskId[] = []
           for (const imageId of new Set(input.imageIds)) {
             const image = await findImage(rows, { regionId: input.regionId, projectId, imageId })
             if (image.kind !== 'custom' && (caller.door !== 'native' || image.projectId !== projectId)) {
@@ -388,11 +339,25 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
                 reason: 'not-custom',
               })
             }
-            if (image.state.at === 'creating') tasks.push(image.state.taskId)
+            if (image.state.at === 'creating') live.push(image.state.taskId)
             await rows.deleteFrom('image').where('id', '=', imageId).execute()
+            // What was never available, its own task's undo lets go of.
+            if (image.state.at !== 'available') continue
+            const { projectId: ownerId, regionId } = image
+            const task: ReleaseInput = { imageId, regionId, digest: image.state.digest }
+            releases.push(
+              await runner.add(rows, {
+                kind: 'release-image',
+                projectId: ownerId,
+                regionId,
+                imageId,
+                input: task,
+              }),
+            )
           }
-          return tasks
+          return { live, releases }
         })
+        for (const id of releases) runner.kick(id)
         await Promise.all(live.map((id) => runner.cancel(id)))
       })
     },

@@ -2,16 +2,24 @@ import type { Catalog } from '../catalog/contract.ts'
 import type { Host } from '../host/contract.ts'
 import type { Region } from '../image/region.ts'
 import type { Runner } from '../tasks/runner.ts'
+import type { StoreJobs } from '../tasks/store-jobs.ts'
 
 /** What the use cases are made from; `main.ts` joins it once. */
 export interface Parts {
   readonly catalog: Catalog
   readonly host: Host
   readonly runner: Runner
+  readonly jobs: Pick<StoreJobs, 'usage'>
   readonly regions: readonly Region[]
   readonly defaultRegionId: string
   readonly clock: () => number
   readonly imagesPerRegionMax: number
   /** The folder that holds files an operator wants imported. */
   readonly importDirectory: string
+  /** What is meant by a collection or a scrub that says nothing of it. */
+  readonly upkeep: {
+    readonly gcGraceMs: number
+    readonly scrubBytesPerSecond: number
+    readonly scrubEveryMs: number
+  }
 }

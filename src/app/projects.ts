@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { Fault } from '../image/fault.ts'
 import type { ProjectId } from '../image/ids.ts'
+import { chargedBytes } from '../tasks/quota.ts'
 import type { App } from './contract.ts'
 import type { Guard } from './guard.ts'
 import type { Parts } from './parts.ts'
@@ -32,15 +33,36 @@ export function createProjects({ catalog, clock }: Parts, guard: Guard): App['pr
         new Set(
           attachments.filter((a) => a.projectId === '' || a.projectId === projectId).map((a) => a.userId),
         )
-      return projects
-        .filter((project) => caller.isRoot || members(project.id).has(caller.userId))
-        .map((project) => ({
+      const seen = projects.filter((project) => caller.isRoot || members(project.id).has(caller.userId))
+      return Promise.all(
+        seen.map(async (project) => ({
           id: project.id as ProjectId,
           name: project.name,
           isDefault: project.isDefault === 1,
           createdAtMs: project.createdAtMs,
           memberCount: members(project.id).size + 1,
-        }))
+          quotaBytes: project.quotaBytes,
+          chargedBytes: await chargedBytes(catalog.rows, project.id),
+        })),
+      )
+    },
+    setQuota(caller, projectId, quotaBytes) {
+      return guard.change(
+        caller,
+        'projects.setQuota',
+        // Who is held by a quota is not the one to change it.
+        { projectId, resource: `project/${projectId}`, reach: 'account' },
+        () =>
+          catalog.transaction(async (rows) => {
+            const charged = await chargedBytes(rows, projectId)
+            await rows
+              .updateTable('project')
+              .set({ quotaBytes, chargedAtQuotaBytes: quotaBytes === null ? null : charged })
+              .where('id', '=', projectId)
+              .execute()
+            return { chargedBytes: charged }
+          }),
+      )
     },
     create(caller, name) {
       return guard.change(

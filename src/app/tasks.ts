@@ -14,6 +14,9 @@ const CANCELLABLE: readonly TaskKind[] = [
   'copy-batch',
   'import-image',
   'verify-region',
+  'collect-garbage',
+  'scrub-region',
+  'repair-region',
 ]
 const WAIT_MAX_MS = 60_000
 

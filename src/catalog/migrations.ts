@@ -24,6 +24,15 @@ function index(name: string, on: string, columns: string[], unique = false): Ste
   }
 }
 
+/** One more column; a number that may not be null is 0 in the rows there are. */
+function column(on: string, name: string, kind: 'n' | 'n?'): Step {
+  return (rows) =>
+    rows.schema
+      .alterTable(on)
+      .addColumn(name, 'bigint', (c) => (kind === 'n' ? c.notNull().defaultTo(0) : c))
+      .execute()
+}
+
 /** Numbered from 1, never edited once released: a change is a new number. */
 export const migrations: readonly (readonly Step[])[] = [
   [
@@ -143,6 +152,11 @@ export const migrations: readonly (readonly Step[])[] = [
         .addColumn('requestId', 'text', (c) => c.notNull())
         .addColumn('outcome', 'text', (c) => c.notNull())
         .execute(),
+  ],
+  [
+    column('project', 'quotaBytes', 'n?'),
+    column('project', 'chargedAtQuotaBytes', 'n?'),
+    column('image', 'reservedBytes', 'n'),
   ],
 ]
 

@@ -6,7 +6,17 @@ import type { Generated } from 'kysely'
  */
 export interface Schema {
   account: { id: string; name: string; createdAtMs: number }
-  project: { id: string; accountId: string; name: string; isDefault: number; createdAtMs: number }
+  project: {
+    id: string
+    accountId: string
+    name: string
+    isDefault: number
+    createdAtMs: number
+    /** How many bytes may be charged to the project (I7); null for any number. */
+    quotaBytes: Generated<number | null>
+    /** What was charged when the quota was set: more than the quota where it was set below that. */
+    chargedAtQuotaBytes: Generated<number | null>
+  }
   user: {
     id: string
     accountId: string
@@ -40,6 +50,8 @@ export interface Schema {
     dataBytes: number
     storedBytes: number
     movedBytes: number
+    /** Charged to the project while the image is being made; 0 before and afterwards. */
+    reservedBytes: Generated<number>
     sourceMachineId: string | null
     sourceImageId: string | null
     createdAtMs: number

@@ -45,7 +45,15 @@ export function catalogSuite(name: string, make: () => Promise<CatalogPlace>): v
         .values({ ...project('org-1', text), createdAtMs: Number.MAX_SAFE_INTEGER })
         .execute()
       const row = await rows.selectFrom('project').selectAll().executeTakeFirstOrThrow()
-      assert.deepEqual({ ...row }, { ...project('org-1', text), createdAtMs: Number.MAX_SAFE_INTEGER })
+      assert.deepEqual(
+        { ...row },
+        {
+          ...project('org-1', text),
+          createdAtMs: Number.MAX_SAFE_INTEGER,
+          quotaBytes: null,
+          chargedAtQuotaBytes: null,
+        },
+      )
     })
 
     run('null stays null, and a column without it refuses it', async ({ rows }) => {

@@ -327,6 +327,7 @@ test('serve is handed its flags, and its faults are one line', async () => {
     if (given.length === 2) throw new Fault('invalid', '--listen takes HOST:PORT.')
     if (given.length === 3) throw new Fault('unavailable', 'The port is taken.')
   }
+  const offline = async () => assert.fail('serve asks for nothing of it')
   const argv = [
     'serve',
     '--data',
@@ -338,17 +339,28 @@ test('serve is handed its flags, and its faults are one line', async () => {
     '--host-driver',
     'files',
   ]
-  assert.equal(await runCli(argv, { serve, io }), 0)
+  assert.equal(await runCli(argv, { serve, offline, io }), 0)
   assert.deepEqual(given, [{ data: '/d', listen: '[::1]:0', config: 'c.yaml', hostDriver: 'files' }])
-  assert.equal(await runCli(['serve'], { serve, io }), 2)
-  assert.equal(await runCli(['serve'], { serve, io }), 1)
+  assert.equal(await runCli(['serve'], { serve, offline, io }), 2)
+  assert.equal(await runCli(['serve'], { serve, offline, io }), 1)
   assert.equal(text('stderr'), 'calotype: --listen takes HOST:PORT.\ncalotype: The port is taken.\n')
 })
 
 test('help names every command, on standard output', async () => {
   const { exitCode, stdout } = await server.run('--help')
   assert.equal(exitCode, 0)
-  for (const name of ['serve', 'image', 'machine', 'task', 'project', 'user', 'policy', 'region', 'verify']) {
+  for (const name of [
+    'serve',
+    'image',
+    'machine',
+    'task',
+    'project',
+    'user',
+    'policy',
+    'region',
+    'store',
+    'verify',
+  ]) {
     assert.match(stdout, new RegExp(`^ {2}${name}\\b`, 'm'))
   }
   const none = await server.run()

@@ -1,9 +1,17 @@
+import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import { createGateway, type Gateway } from '../wire/gateway.ts'
 import { createNativeDoor } from '../wire/native/door.ts'
 import { createFakeApp, type FakeApp, KEY } from '../wire/native/fixture.ts'
+import type { Offline } from './commands/offline.ts'
 import type { Io } from './io.ts'
 import { runCli } from './program.ts'
+
+/** For commands that ask a server. */
+const NO_OFFLINE: Offline = {
+  rebuildIndex: async () => assert.fail('no command of a client asks for it'),
+  rebuildCatalog: async () => assert.fail('no command of a client asks for it'),
+}
 
 export interface Ran {
   readonly exitCode: number
@@ -66,7 +74,7 @@ export async function startServer(fake = createFakeApp(), port = 0): Promise<Tes
   }
   const runWith: TestServer['runWith'] = async (options, ...argv) => {
     const { io, text } = memoryIo({ ...options, environment: { ...environment, ...options?.environment } })
-    const exitCode = await runCli(argv, { serve: async () => undefined, io })
+    const exitCode = await runCli(argv, { serve: async () => undefined, offline: async () => NO_OFFLINE, io })
     return { exitCode, stdout: text('stdout'), stderr: text('stderr') }
   }
   return { fake, gateway, ...at, runWith, run: (...argv) => runWith({}, ...argv) }

@@ -3,8 +3,10 @@ import { Command, CommanderError } from 'commander'
 import { accountCommands } from './commands/account.ts'
 import { imageCommands } from './commands/image.ts'
 import { machineCommands } from './commands/machine.ts'
+import { type Offline, offlineCommands } from './commands/offline.ts'
 import { regionCommands } from './commands/region.ts'
 import { type Serve, serveCommand } from './commands/serve.ts'
+import { storeCommands } from './commands/store.ts'
 import { taskCommands } from './commands/task.ts'
 import { verifyCommand } from './commands/verify.ts'
 import { EXIT } from './failure.ts'
@@ -16,6 +18,8 @@ export type { Serve, ServeFlags } from './commands/serve.ts'
 export interface ProgramOptions {
   /** Starts the server, which keeps the process alive. Passed in: only main may join the parts of a server. */
   readonly serve: Serve
+  /** Likewise, what is done on the data directory of a server that is stopped. */
+  readonly offline: () => Promise<Offline>
   readonly io?: Io
 }
 
@@ -48,6 +52,9 @@ export function buildProgram(options: ProgramOptions, fail: ProgramParts['fail']
   taskCommands(program, parts)
   accountCommands(program, parts)
   regionCommands(program, parts)
+  const store = program.command('store').description("the regions' stores: what they hold, and their upkeep")
+  storeCommands(store, parts)
+  offlineCommands(store, parts, options.offline)
   verifyCommand(program, parts)
   return program
 }

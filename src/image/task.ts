@@ -11,6 +11,10 @@ export const TASK_KINDS = [
   'stop-machine',
   'delete-machine',
   'verify-region',
+  'release-image',
+  'collect-garbage',
+  'scrub-region',
+  'repair-region',
 ] as const
 export type TaskKind = (typeof TASK_KINDS)[number]
 

@@ -6,7 +6,9 @@ import type { MachineDiskRecord } from '../image/machine.ts'
 import { domainOf, failAndCleanUp, osOf, setAvailable, setFailed } from './image-row.ts'
 import { explainLostDisk, readPatiently } from './lost-disk.ts'
 import type { TaskParts } from './parts.ts'
-import type { TaskDefinition } from './runner.ts'
+import { reserve } from './quota.ts'
+import { imageRef } from './refs.ts'
+import type { StepContext, TaskDefinition } from './runner.ts'
 import type { WriteJob, WrittenImage } from './store-jobs.ts'
 
 export interface CaptureInput {
@@ -22,37 +24,64 @@ export interface CaptureInput {
  */
 export function captureImage(parts: TaskParts): TaskDefinition<CaptureInput> {
   const { catalog, host, jobs, clock } = parts
+
+  /** The disks at the moment of the capture; asked again, the same ones as long as the host keeps that moment. */
+  async function openDisks({ input, id, signal }: StepContext<CaptureInput>) {
+    const machine = await catalog.rows
+      .selectFrom('machine')
+      .select(['disks', 'osType', 'osName'])
+      .where('id', '=', input.machineId)
+      .executeTakeFirst()
+    if (machine === undefined) {
+      throw new Fault('absent', 'The machine was deleted before its disks were read.', { subject: 'machine' })
+    }
+    await jobs.serve()
+    const wasRunning = (await host.power(input.machineId)) === 'running'
+    const exports = await host.openExports(input.machineId, id, signal)
+    const disks = input.diskIds.map((diskId) => {
+      const disk = exports.disks.find((d) => d.id === diskId)
+      if (disk === undefined) {
+        throw new Fault('unavailable', `The host does not show disk ${diskId}.`, { subject: 'host' })
+      }
+      const { sizeBytes, socketPath, exportName, mapName } = disk
+      return { sizeBytes, socketPath, exportName, mapName, bus: 'virtio-blk' as const }
+    })
+    return { machine, wasRunning, exports, disks }
+  }
+
+  /** A disk that ends or fails is told in the words of the machine behind it. */
+  const readDisks = <Result>(
+    { input, signal }: StepContext<CaptureInput>,
+    wasRunning: boolean,
+    read: () => Promise<Result>,
+  ) =>
+    readPatiently(read, signal).catch(async (error: unknown) => {
+      throw await explainLostDisk(parts, input.machineId, wasRunning, error)
+    })
+
   return {
     kind: 'capture-image',
     gate: 'bytes',
     steps: [
       {
+        name: 'reserve',
+        async run(context) {
+          const { isReserved, made } = context.checkpoint()
+          if (isReserved === true || made !== undefined) return
+          const { disks, wasRunning } = await openDisks(context)
+          const measure = () => jobs.measure(disks, context.signal)
+          const wantedBytes = await readDisks(context, wasRunning, measure)
+          await catalog.transaction((rows) => reserve(rows, context.input.imageId, wantedBytes))
+          await context.save({ isReserved: true })
+        },
+      },
+      {
         name: 'read',
         async run(context) {
           const { input, id, row, signal } = context
           if (context.checkpoint().made !== undefined) return
-          const machine = await catalog.rows
-            .selectFrom('machine')
-            .select(['disks', 'osType', 'osName'])
-            .where('id', '=', input.machineId)
-            .executeTakeFirst()
-          if (machine === undefined) {
-            throw new Fault('absent', 'The machine was deleted before its disks were read.', {
-              subject: 'machine',
-            })
-          }
+          const { machine, wasRunning, exports, disks } = await openDisks(context)
           const records = JSON.parse(machine.disks) as MachineDiskRecord[]
-          await jobs.serve()
-          const wasRunning = (await host.power(input.machineId)) === 'running'
-          const exports = await host.openExports(input.machineId, id, signal)
-          const disks = input.diskIds.map((diskId) => {
-            const disk = exports.disks.find((d) => d.id === diskId)
-            if (disk === undefined) {
-              throw new Fault('unavailable', `The host does not show disk ${diskId}.`, { subject: 'host' })
-            }
-            const { sizeBytes, socketPath, exportName, mapName } = disk
-            return { sizeBytes, socketPath, exportName, mapName, bus: 'virtio-blk' as const }
-          })
           const base = records.find((disk) => disk.index === 0)?.base?.digest
           const job: WriteJob = {
             regionId: row.regionId as RegionId,
@@ -63,11 +92,10 @@ export function captureImage(parts: TaskParts): TaskDefinition<CaptureInput> {
             os: osOf(machine.osType as OsType, machine.osName),
             parent: base as Digest | undefined,
             consistency: exports.consistency,
+            ref: await imageRef(catalog.rows, input.imageId, null),
           }
           const read = () => jobs.write(job, context.progress, signal)
-          const made = await readPatiently(read, signal).catch(async (error: unknown) => {
-            throw await explainLostDisk(parts, input.machineId, wasRunning, error)
-          })
+          const made = await readDisks(context, wasRunning, read)
           const { pausedMs, consistency } = exports
           await context.save({ made, pausedMs, consistency })
         },
@@ -94,6 +122,8 @@ export function captureImage(parts: TaskParts): TaskDefinition<CaptureInput> {
       await failAndCleanUp(setFailed(catalog.rows, input.imageId, reason, clock()), [
         host.closeExports(input.machineId, id),
         jobs.abort(row.regionId as RegionId, id),
+        // The store may have committed before the failure; a collection then takes the image.
+        jobs.release(row.regionId as RegionId, input.imageId),
       ])
     },
   }

@@ -4,6 +4,7 @@ import { Fault } from '../image/fault.ts'
 import type { Digest, ImageId, RegionId, TaskId } from '../image/ids.ts'
 import { failAndCleanUp, setAvailable, setFailed } from './image-row.ts'
 import type { TaskParts } from './parts.ts'
+import { imageRef } from './refs.ts'
 import type { Runner, TaskDefinition } from './runner.ts'
 import type { MovedBytes, WrittenImage } from './store-jobs.ts'
 
@@ -33,9 +34,11 @@ export function copyImage(parts: TaskParts): TaskDefinition<CopyInput> {
           if (context.checkpoint().made !== undefined) return
           const { digest, dataBytes, sourceRegionId, targetRegionId } = input
           let moved: MovedBytes = { storedBytes: 0, movedBytes: 0 }
-          if (sourceRegionId === targetRegionId) await jobs.diskSizes(targetRegionId, digest)
-          else {
-            const job = { sourceRegionId, targetRegionId, digest, sessionId: id }
+          const ref = await imageRef(catalog.rows, input.imageId, dataBytes)
+          if (sourceRegionId === targetRegionId) {
+            await jobs.refer(targetRegionId, { ...ref, digests: [digest] })
+          } else {
+            const job = { sourceRegionId, targetRegionId, digest, sessionId: id, ref }
             moved = await jobs.pull(job, context.progress, signal)
           }
           await context.save({ made: { digest, dataBytes, ...moved } satisfies WrittenImage })
@@ -52,10 +55,10 @@ export function copyImage(parts: TaskParts): TaskDefinition<CopyInput> {
       },
     ],
     async undo({ input, id }, reason) {
-      await failAndCleanUp(
-        setFailed(catalog.rows, input.imageId, reason, clock()),
-        input.sourceRegionId === input.targetRegionId ? [] : [jobs.abort(input.targetRegionId, id)],
-      )
+      await failAndCleanUp(setFailed(catalog.rows, input.imageId, reason, clock()), [
+        jobs.abort(input.targetRegionId, id),
+        jobs.release(input.targetRegionId, input.imageId),
+      ])
     },
   }
 }

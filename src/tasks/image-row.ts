@@ -2,6 +2,7 @@ import type { Rows } from '../catalog/contract.ts'
 import { Fault } from '../image/fault.ts'
 import type { DomainId, ImageId, ProjectId } from '../image/ids.ts'
 import type { ImageKind, OsType } from '../image/image.ts'
+import { refuseAboveQuota } from './quota.ts'
 import type { WrittenImage } from './store-jobs.ts'
 
 /** The dedup domain that keys an image's chunks: one shared by all for base images, else the project's own. */
@@ -14,17 +15,30 @@ export function osOf(osType: OsType, osName: string): { type: 'linux' | 'windows
   return { type: osType === 'Windows' ? 'windows' : 'linux', name: osName }
 }
 
-/** I1: the one place where an image becomes available. Fault 'conflict' if it was deleted while it was made. */
+/**
+ * I1: the one place where an image becomes available. From here on it is charged by what it holds instead of what was
+ * reserved. Fault 'conflict' if it was deleted while it was made; 'full' if it came out larger than reserved, and that
+ * is too much (I7).
+ */
 export async function setAvailable(
   rows: Rows,
   id: ImageId,
   made: WrittenImage,
   nowMs: number,
 ): Promise<void> {
+  const row = await rows
+    .selectFrom('image')
+    .select(['projectId', 'reservedBytes'])
+    .where('id', '=', id)
+    .executeTakeFirst()
+  if (row !== undefined && made.dataBytes > row.reservedBytes) {
+    await refuseAboveQuota(rows, row.projectId, made.dataBytes, id)
+  }
   const result = await rows
     .updateTable('image')
     .set({
       state: 'available',
+      reservedBytes: 0,
       digest: made.digest,
       progressPermille: 1000,
       dataBytes: made.dataBytes,
@@ -44,7 +58,7 @@ export async function setAvailable(
 export async function setFailed(rows: Rows, id: ImageId, reason: string, nowMs: number): Promise<void> {
   await rows
     .updateTable('image')
-    .set({ state: 'failed', reason, updatedAtMs: nowMs })
+    .set({ state: 'failed', reason, reservedBytes: 0, updatedAtMs: nowMs })
     .where('id', '=', id)
     .where('state', '=', 'creating')
     .execute()

@@ -7,8 +7,10 @@ import type { ImageKind, OsType } from '../image/image.ts'
 import { SECTOR_BYTES } from '../image/region.ts'
 import { domainOf, failAndCleanUp, osOf, setAvailable, setFailed } from './image-row.ts'
 import type { TaskParts } from './parts.ts'
-import type { TaskDefinition } from './runner.ts'
-import type { WrittenImage } from './store-jobs.ts'
+import { reserve } from './quota.ts'
+import { imageRef } from './refs.ts'
+import type { StepContext, TaskDefinition } from './runner.ts'
+import type { SourceDisk, WrittenImage } from './store-jobs.ts'
 
 export interface ImportInput {
   readonly imageId: ImageId
@@ -70,16 +72,33 @@ export interface FileExports {
 /** From a raw disk file to an image. */
 export function importImage(parts: TaskParts, files: FileExports): TaskDefinition<ImportInput> {
   const { catalog, jobs, clock } = parts
+
+  async function openDisk({ input, id, signal }: StepContext<ImportInput>): Promise<SourceDisk> {
+    await checkImportFile(parts.importDirectory, input.fileName)
+    const rawPath = join(parts.importDirectory, input.fileName)
+    const { sizeBytes, socketPath, exportName } = await files.open(rawPath, id, signal)
+    return { sizeBytes, socketPath, exportName, mapName: exportName, rawPath, bus: 'virtio-blk' }
+  }
+
   return {
     kind: 'import-image',
     gate: 'bytes',
     steps: [
       {
+        name: 'reserve',
+        async run(context) {
+          const { isReserved, made } = context.checkpoint()
+          if (isReserved === true || made !== undefined) return
+          const wantedBytes = await jobs.measure([await openDisk(context)], context.signal)
+          await catalog.transaction((rows) => reserve(rows, context.input.imageId, wantedBytes))
+          await context.save({ isReserved: true })
+        },
+      },
+      {
         name: 'read',
         async run(context) {
           const { input, id, row, signal } = context
           if (context.checkpoint().made !== undefined) return
-          await checkImportFile(parts.importDirectory, input.fileName)
           const image = await catalog.rows
             .selectFrom('image')
             .select(['kind', 'osType', 'osName'])
@@ -88,27 +107,17 @@ export function importImage(parts: TaskParts, files: FileExports): TaskDefinitio
           if (image === undefined) {
             throw new Fault('conflict', 'The image was deleted before it was read.', { subject: 'image' })
           }
-          const path = join(parts.importDirectory, input.fileName)
-          const source = await files.open(path, id, signal)
           const made = await jobs.write(
             {
               regionId: row.regionId as RegionId,
               sessionId: id,
               domain: domainOf(image.kind as ImageKind, row.projectId as ProjectId),
-              disks: [
-                {
-                  sizeBytes: source.sizeBytes,
-                  socketPath: source.socketPath,
-                  exportName: source.exportName,
-                  mapName: source.exportName,
-                  rawPath: path,
-                  bus: 'virtio-blk',
-                },
-              ],
+              disks: [await openDisk(context)],
               firmware: 'bios',
               os: osOf(image.osType as OsType, image.osName),
               parent: undefined,
               consistency: 'crash',
+              ref: await imageRef(catalog.rows, input.imageId, null),
             },
             context.progress,
             signal,
@@ -134,6 +143,7 @@ export function importImage(parts: TaskParts, files: FileExports): TaskDefinitio
       await failAndCleanUp(setFailed(catalog.rows, input.imageId, reason, clock()), [
         files.close(id),
         jobs.abort(row.regionId as RegionId, id),
+        jobs.release(row.regionId as RegionId, input.imageId),
       ])
     },
   }

@@ -5,6 +5,7 @@ import { type MachineId, parseHash, type RegionId } from '../image/ids.ts'
 import type { MachineDiskRecord, MachineState } from '../image/machine.ts'
 import { failAndCleanUp } from './image-row.ts'
 import { exportNameOf, type TaskParts } from './parts.ts'
+import { machineRef } from './refs.ts'
 import type { StepContext, TaskDefinition } from './runner.ts'
 
 export interface MachineInput {
@@ -75,6 +76,14 @@ export function launchMachine(parts: TaskParts): TaskDefinition<MachineInput> {
     gate: 'power',
     steps: [
       {
+        // Until here the image is kept by its own ref, whose end waits for launches of its machines.
+        name: 'refer',
+        async run({ input, row }) {
+          const ref = await machineRef(parts.catalog.rows, input.machineId)
+          if (ref !== undefined) await parts.jobs.refer(row.regionId as RegionId, ref)
+        },
+      },
+      {
         name: 'disks',
         async run({ input, signal }) {
           await parts.jobs.serve()
@@ -83,10 +92,13 @@ export function launchMachine(parts: TaskParts): TaskDefinition<MachineInput> {
       },
       startStep(parts),
     ],
-    async undo({ input }, reason) {
-      await failAndCleanUp(setState(parts.catalog.rows, input.machineId, 'failed', reason), [
-        host.ensureGone(input.machineId, AbortSignal.timeout(60_000)),
-      ])
+    async undo({ input, row }, reason) {
+      const cleanUp = async () => {
+        await host.ensureGone(input.machineId, AbortSignal.timeout(60_000))
+        // In this order: as long as it has disks, what they stand on is needed.
+        await parts.jobs.release(row.regionId as RegionId, input.machineId)
+      }
+      await failAndCleanUp(setState(parts.catalog.rows, input.machineId, 'failed', reason), [cleanUp()])
     },
   }
 }
@@ -143,6 +155,12 @@ export function deleteMachine(parts: TaskParts): TaskDefinition<MachineInput> {
         name: 'delete',
         async run(context) {
           await parts.host.ensureGone(context.input.machineId, context.signal)
+        },
+      },
+      {
+        name: 'release',
+        async run(context) {
+          await parts.jobs.release(context.row.regionId as RegionId, context.input.machineId)
           await context.finish({}, async (rows) => {
             await rows.deleteFrom('machine').where('id', '=', context.input.machineId).execute()
           })

@@ -1,4 +1,15 @@
 import type { Digest, DomainId, RegionId } from '../image/ids.ts'
+import type { GcReport } from '../store/gc.ts'
+import type { SessionRow } from '../store/journal.ts'
+import type { RebuildReport } from '../store/rebuild.ts'
+import type { RefInput } from '../store/refs.ts'
+import type { RepairReport } from '../store/repair.ts'
+import type { ScrubReport } from '../store/scrub.ts'
+import type { RegionUsage } from '../store/usage.ts'
+
+export type { GcItem, GcReport } from '../store/gc.ts'
+export type { RefInput } from '../store/refs.ts'
+export type { RegionUsage } from '../store/usage.ts'
 
 /** Committed bytes of work: done, to do as far as known, and moved from elsewhere. */
 export type OnBytes = (bytes: { doneBytes: number; totalBytes: number; movedBytes: number }) => void
@@ -26,6 +37,8 @@ export interface WriteJob {
   readonly os: { readonly type: 'linux' | 'windows' | 'other'; readonly name: string }
   readonly parent: Digest | undefined
   readonly consistency: 'crash' | 'filesystem'
+  /** Who needs the image: made in the commit of the image itself. */
+  readonly ref: RefInput
 }
 
 /** What is known of an image whose bytes are durable and whose object is committed to its region's store. */
@@ -46,14 +59,53 @@ export interface PullJob {
   readonly targetRegionId: RegionId
   readonly sessionId: string
   readonly digest: Digest
+  /** Who needs the copy: made in its commit. */
+  readonly ref: RefInput
+}
+
+/** Something that is wrong; `image` with disk and byte where it is known which part of which image it hits. */
+export interface RegionProblem {
+  readonly message: string
+  readonly image?: Digest
+  readonly diskIndex?: number
+  readonly offset?: number
 }
 
 export interface VerifyReport {
-  readonly problems: readonly string[]
+  readonly problems: readonly RegionProblem[]
   readonly imageCount: number
   readonly packCount: number
   readonly logicalBytes: number
   readonly storedBytes: number
+}
+
+export interface CollectJob {
+  readonly isDryRun: boolean
+  /** How long what nobody needs is kept. */
+  readonly graceMs: number
+  /** Sessions that no task owns any more. */
+  readonly deadSessions: readonly string[]
+}
+
+export interface ScrubJob {
+  readonly bytesPerSecond?: number
+  /** Packs that were verified less long ago are left out. */
+  readonly olderThanMs?: number
+}
+
+/** A ref as the region's objects tell it, without any index or catalog; a damaged one as its name and why. */
+export type FoundRef =
+  | { readonly holder: string; readonly digests: readonly Digest[]; readonly label: unknown }
+  | { readonly name: string; readonly message: string }
+
+/** What the region holds of an image that refs name: checked down to its pages, or why it cannot be used. */
+export type FoundImage =
+  | { readonly diskBytes: readonly number[]; readonly dataBytes: number }
+  | { readonly message: string }
+
+export interface RegionSurvey {
+  readonly refs: readonly FoundRef[]
+  readonly images: ReadonlyMap<Digest, FoundImage>
 }
 
 /**
@@ -63,7 +115,7 @@ export interface VerifyReport {
 export interface StoreJobs {
   /**
    * Before anything else, once in the life of the process: takes away what a crash left half written, and makes an
-   * index anew that is missing.
+   * index anew that is missing; ends what collections and repairs of the process before had begun.
    */
   prepare(): Promise<void>
   /** Our NBD server over the images of all regions, up when this resolves. */
@@ -77,5 +129,44 @@ export interface StoreJobs {
   /** Removes what an unfinished session wrote. An unknown or a committed session is no fault. */
   abort(regionId: RegionId, sessionId: string): Promise<void>
   verify(regionId: RegionId, deep: boolean, onBytes: OnBytes, signal: AbortSignal): Promise<VerifyReport>
+  /**
+   * Writes disk `diskIndex` of an image to a new sparse raw file, whose name `path` appears when all of it is checked and
+   * durable. Faults: 'absent' 'image'; 'conflict' if there is such a file; 'corrupt' naming the byte; 'full'.
+   */
+  restore(
+    regionId: RegionId,
+    digest: Digest,
+    diskIndex: number,
+    path: string,
+    onBytes: OnBytes,
+    signal: AbortSignal,
+  ): Promise<void>
+  /** Bytes that an image of these disks has at most: the chunks that may hold data. Faults: 'unavailable'. */
+  measure(disks: readonly SourceDisk[], signal: AbortSignal): Promise<number>
+  /** Makes or changes what a holder needs, durable when it resolves. Fault 'absent' 'image' if one is not there. */
+  refer(regionId: RegionId, ref: RefInput & { readonly digests: readonly Digest[] }): Promise<void>
+  /** The holder needs nothing any more. An unknown one is no fault. */
+  release(regionId: RegionId, holder: string): Promise<void>
+  refs(
+    regionId: RegionId,
+  ): Promise<readonly { readonly holder: string; readonly digests: readonly Digest[] }[]>
+  sessions(regionId: RegionId): Promise<readonly SessionRow[]>
+  /** Removes what nobody needs, or says on paper what that would be. One at a time for each region. */
+  collect(regionId: RegionId, job: CollectJob, onBytes: OnBytes, signal: AbortSignal): Promise<GcReport>
+  /** Reads every pack again at a rate and notes what is damaged. */
+  scrub(regionId: RegionId, job: ScrubJob, onBytes: OnBytes, signal: AbortSignal): Promise<ScrubReport>
+  /** Mends what is noted as damaged from the other regions. */
+  repair(regionId: RegionId, signal: AbortSignal): Promise<RepairReport>
+  usage(regionId: RegionId, signal: AbortSignal): Promise<RegionUsage>
+  /** `listener` is told of a region in which a reader met a bad chunk, so that somebody repairs it. */
+  onDamage(listener: (regionId: RegionId) => void): void
+  /** What the region's objects say by themselves, for a catalog that is lost. Reads, and changes nothing. */
+  survey(regionId: RegionId, onBytes: OnBytes, signal: AbortSignal): Promise<RegionSurvey>
+  /** Makes the region's index anew; nothing else may use the region meanwhile. `onPack` is told the packs so far. */
+  rebuildIndex(
+    regionId: RegionId,
+    onPack: (packCount: number) => void,
+    signal: AbortSignal,
+  ): Promise<RebuildReport>
   close(): Promise<void>
 }

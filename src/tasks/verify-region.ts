@@ -1,8 +1,12 @@
+import type { Catalog } from '../catalog/contract.ts'
 import { isFault } from '../image/fault.ts'
 import type { Digest, RegionId } from '../image/ids.ts'
-import type { MachineDiskRecord } from '../image/machine.ts'
+import { namesOfImages } from './image-names.ts'
 import type { TaskParts } from './parts.ts'
+import { chargeProblems } from './quota.ts'
+import { basesOf } from './refs.ts'
 import type { TaskDefinition } from './runner.ts'
+import type { StoreJobs } from './store-jobs.ts'
 
 export interface VerifyInput {
   readonly regionId: RegionId
@@ -11,8 +15,9 @@ export interface VerifyInput {
 
 /**
  * The invariants of one region, checked whole: the store's own (every pack, page and chunk an image names), then
- * what the catalog says of it: every available image and every machine's base is in the store. A region with
- * problems is a task that is done; the problems are its output.
+ * what the catalog says of it: every available image and every machine's base is in the store, and a ref keeps it
+ * there; nobody is charged above his quota. A region with problems is a task that is done; the problems are its output,
+ * those of an image by its id and name.
  */
 export function verifyRegion({ catalog, jobs }: TaskParts): TaskDefinition<VerifyInput> {
   return {
@@ -23,47 +28,85 @@ export function verifyRegion({ catalog, jobs }: TaskParts): TaskDefinition<Verif
         name: 'verify',
         async run(context) {
           const { regionId, deep } = context.input
-          const images = await catalog.rows
-            .selectFrom('image')
-            .select(['id', 'digest', 'progressPermille'])
-            .where('regionId', '=', regionId)
-            .where('state', '=', 'available')
-            .execute()
-          const machines = await catalog.rows
-            .selectFrom('machine')
-            .select(['id', 'disks'])
-            .where('regionId', '=', regionId)
-            .execute()
           const report = await jobs.verify(regionId, deep, context.progress, context.signal)
-          const problems = [...report.problems]
-          const isHeld = async (digest: string) => {
-            try {
-              await jobs.diskSizes(regionId, digest as Digest)
-              return true
-            } catch (error) {
-              if (isFault(error)) return false
-              throw error
-            }
-          }
-          for (const image of images) {
-            if (image.digest === null || !(await isHeld(image.digest))) {
-              problems.push(`I1: image ${image.id} is available, but the store does not hold ${image.digest}`)
-            }
-            if (image.progressPermille !== 1000)
-              problems.push(`I8: image ${image.id} is available below 100 %`)
-          }
-          for (const machine of machines) {
-            for (const disk of JSON.parse(machine.disks) as MachineDiskRecord[]) {
-              if (disk.base === undefined || (await isHeld(disk.base.digest))) continue
-              problems.push(
-                `I2: machine ${machine.id} needs ${disk.base.digest}, which the store does not hold`,
-              )
-            }
-          }
+          const nameOf = await namesOfImages(catalog.rows, regionId)
+          const problems = [
+            ...report.problems.flatMap(({ message, image, ...where }) =>
+              nameOf(image, where).map((name) => (name === '' ? message : `${name}: ${message}`)),
+            ),
+            ...(await catalogProblems(catalog, jobs, regionId)),
+            ...(await chargeProblems(catalog.rows, regionId)),
+          ]
           await context.finish({ ...report, problems }, async () => {})
         },
       },
     ],
     undo: async () => {},
   }
+}
+
+interface Need {
+  readonly id: string
+  readonly digest: string
+  /** Which invariant it is about, and who needs it. */
+  readonly who: string
+}
+
+/** What the catalog counts on in the region. */
+async function listNeeds({ rows }: Catalog, regionId: RegionId): Promise<Need[]> {
+  const images = await rows
+    .selectFrom('image')
+    .select(['id', 'digest'])
+    .where('regionId', '=', regionId)
+    .where('state', '=', 'available')
+    .execute()
+  const machines = await rows
+    .selectFrom('machine')
+    .select(['id', 'disks'])
+    .where('regionId', '=', regionId)
+    // One that is being made refers in its first step; one that could not be made has nothing left to read.
+    .where('state', 'not in', ['creating', 'failed'])
+    .execute()
+  return [
+    ...images.map(({ id, digest }) => ({
+      id,
+      digest: digest ?? '',
+      who: `I1: image ${id} is available and`,
+    })),
+    ...machines.flatMap(({ id, disks }) =>
+      basesOf(disks).map((digest) => ({ id, digest, who: `I2: machine ${id}` })),
+    ),
+  ]
+}
+
+async function catalogProblems(catalog: Catalog, jobs: StoreJobs, regionId: RegionId): Promise<string[]> {
+  const problems: string[] = []
+  const held = new Map((await jobs.refs(regionId)).map(({ holder, digests }) => [holder, digests]))
+  const wrong: (Need & { readonly why: string })[] = []
+  for (const need of await listNeeds(catalog, regionId)) {
+    try {
+      await jobs.diskSizes(regionId, need.digest as Digest)
+      const isKept = held.get(need.id)?.some((digest) => digest === need.digest) === true
+      if (!isKept) wrong.push({ ...need, why: 'which no ref of it keeps. Start the server again' })
+    } catch (error) {
+      if (!isFault(error)) throw error
+      wrong.push({ ...need, why: 'which the store does not hold' })
+    }
+  }
+  // Between the two looks something may have been deleted, or made.
+  const still = wrong.length === 0 ? [] : await listNeeds(catalog, regionId)
+  const again = new Set((await jobs.refs(regionId)).map(({ holder }) => holder))
+  for (const { id, digest, who, why } of wrong) {
+    if (!still.some((need) => need.id === id && need.digest === digest)) continue
+    if (why.startsWith('which no ref') && again.has(id)) continue
+    problems.push(`${who} needs ${digest}, ${why}`)
+  }
+  const unfinished = await catalog.rows
+    .selectFrom('image')
+    .select('id')
+    .where('regionId', '=', regionId)
+    .where('state', '=', 'available')
+    .where('progressPermille', '!=', 1000)
+    .execute()
+  return [...problems, ...unfinished.map(({ id }) => `I8: image ${id} is available below 100 %`)]
 }

@@ -91,6 +91,10 @@ export const nativeCalls: Readonly<Record<string, (things: Things) => NativeCall
   'GET /v1/regions': () => ({ path: '/v1/regions' }),
   'GET /v1/projects': () => ({ path: '/v1/projects' }),
   'POST /v1/projects': () => ({ path: '/v1/projects', body: { name: newName('team') } }),
+  'PUT /v1/projects/:projectId/quota': (things) => ({
+    path: `/v1/projects/${things.project}/quota`,
+    body: { quotaBytes: 'none' },
+  }),
   'POST /v1/users': () => ({ path: '/v1/users', body: { name: newName('user') } }),
   'PUT /v1/policies/:name': () => ({
     path: `/v1/policies/${newName('policy')}`,
@@ -135,4 +139,7 @@ export const nativeCalls: Readonly<Record<string, (things: Things) => NativeCall
   'GET /v1/tasks/:id': (things) => ({ path: `/v1/tasks/${things.task()}` }),
   'DELETE /v1/tasks/:id': (things) => ({ path: `/v1/tasks/${things.task()}` }),
   'POST /v1/verify': () => ({ path: '/v1/verify', body: { regions: [AWAY] } }),
+  'POST /v1/store/collect': () => ({ path: '/v1/store/collect', body: { regions: [AWAY], dryRun: true } }),
+  'POST /v1/store/scrub': () => ({ path: '/v1/store/scrub', body: { regions: [AWAY] } }),
+  'GET /v1/store/usage': () => ({ path: '/v1/store/usage', query: { regions: AWAY } }),
 }

@@ -3,12 +3,15 @@ import type { Command } from 'commander'
 import { CommandFailure, EXIT, usageFailure } from '../failure.ts'
 import { act, clientCommand, type ProgramParts } from '../options.ts'
 import type { SessionFlags } from '../session.ts'
+import { findSize } from '../size.ts'
 
 interface ShownProject {
   readonly id: string
   readonly name: string
   readonly isDefault: boolean
   readonly memberCount: number
+  readonly chargedBytes: number
+  readonly quotaBytes: number | null
   readonly createdAtMs: number
 }
 
@@ -17,7 +20,7 @@ export function accountCommands(program: Command, parts: ProgramParts): void {
   const project = program.command('project').description('projects of the account')
   clientCommand(project, 'list', 'the projects').action(
     act(parts, async (session) => {
-      const { formatTime } = await import('../format.ts')
+      const { formatBytes, formatTime } = await import('../format.ts')
       const answer = await session.client.call<{ projects: ShownProject[] }>('GET', '/v1/projects')
       session.print(answer, ({ projects }) =>
         session.table(
@@ -26,6 +29,12 @@ export function accountCommands(program: Command, parts: ProgramParts): void {
             { head: 'NAME', of: (one) => one.name },
             { head: 'DEFAULT', of: (one) => (one.isDefault ? 'yes' : '') },
             { head: 'MEMBERS', align: 'right', of: (one) => String(one.memberCount) },
+            { head: 'CHARGED', align: 'right', of: (one) => formatBytes(one.chargedBytes) },
+            {
+              head: 'QUOTA',
+              align: 'right',
+              of: (one) => (one.quotaBytes === null ? 'none' : formatBytes(one.quotaBytes)),
+            },
             { head: 'CREATED (UTC)', of: (one) => formatTime(one.createdAtMs) },
           ],
           projects,
@@ -38,6 +47,31 @@ export function accountCommands(program: Command, parts: ProgramParts): void {
     act(parts, async (session, _flags: SessionFlags, name: string) => {
       const made = await session.client.call<{ project: string }>('POST', '/v1/projects', { body: { name } })
       session.print(made, () => `${made.project}\n`)
+    }),
+  )
+
+  clientCommand(
+    project,
+    'quota <project> <size>',
+    "how many bytes may be charged to a project, such as 500GiB, or 'none'",
+  ).action(
+    act(parts, async (session, _flags: SessionFlags, id: string, size: string) => {
+      const { formatBytes } = await import('../format.ts')
+      const quotaBytes = /^(none|0)$/.test(size) ? size : findSize(size)
+      if (quotaBytes === undefined)
+        throw usageFailure(`The quota takes a size such as 500GiB, or none, not '${size}'.`)
+      const path = `/v1/projects/${encodeURIComponent(id)}/quota`
+      const set = await session.client.call<{ chargedBytes: number; quotaBytes: number | null }>(
+        'PUT',
+        path,
+        {
+          body: { quotaBytes },
+        },
+      )
+      session.print(set, () => {
+        const quota = set.quotaBytes === null ? 'no quota' : `a quota of ${formatBytes(set.quotaBytes)}`
+        return `Project ${id} has ${quota}; it is charged ${formatBytes(set.chargedBytes)}.\n`
+      })
     }),
   )
 

@@ -45,7 +45,7 @@ describe('the jobs in threads', () => {
     const domainsKey = new Uint8Array(randomBytes(32))
     places = [HOME, AWAY].map((regionId) => ({
       regionId,
-      objectsFolder: join(folder, regionId, 'objects'),
+      objects: { kind: 'directory' as const, folder: join(folder, regionId, 'objects') },
       indexPath: join(folder, regionId, 'index.db'),
       domainsKey,
       regionKey: new Uint8Array(randomBytes(32)),
@@ -69,6 +69,7 @@ describe('the jobs in threads', () => {
     os: { type: 'linux', name: '' },
     parent: undefined,
     consistency: 'crash',
+    ref: { holder: `image-${sessionId}`, label: { is: 'image' } },
   })
   const source = () => ({
     sizeBytes: disk.length,
@@ -87,7 +88,8 @@ describe('the jobs in threads', () => {
       [...seen].sort((a, b) => a - b),
     )
     assert.deepEqual(await jobs.diskSizes(HOME, made.digest), [disk.length])
-    const pull = { sourceRegionId: HOME, targetRegionId: AWAY, digest: made.digest, sessionId: 's2' }
+    const ref = { holder: 'copy', label: {} }
+    const pull = { sourceRegionId: HOME, targetRegionId: AWAY, digest: made.digest, sessionId: 's2', ref }
     const moved = await jobs.pull(pull, () => {}, never())
     assert.ok(moved.movedBytes >= made.storedBytes / 2)
     await jobs.serve()

@@ -1,13 +1,34 @@
 import { Worker } from 'node:worker_threads'
-import { Fault } from '../../image/fault.ts'
+import { Fault, isFault } from '../../image/fault.ts'
 import type { RegionId } from '../../image/ids.ts'
-import { openDirectoryObjects } from '../../objects/directory.ts'
+import { openObjects } from '../../objects/open.ts'
+import type { GcReport } from '../../store/gc.ts'
+import type { RebuildReport } from '../../store/rebuild.ts'
 import type { RegionStore } from '../../store/region.ts'
-import type { MovedBytes, OnBytes, StoreJobs, VerifyReport, WrittenImage } from '../store-jobs.ts'
+import type { RepairReport } from '../../store/repair.ts'
+import type { ScrubReport } from '../../store/scrub.ts'
+import type { RegionUsage } from '../../store/usage.ts'
+import type {
+  MovedBytes,
+  OnBytes,
+  RegionSurvey,
+  StoreJobs,
+  VerifyReport,
+  WrittenImage,
+} from '../store-jobs.ts'
+import { endBegun } from './end-begun.ts'
+import { chunkedBytes, findData } from './find-data.ts'
+import type { CollectData } from './gc-thread.ts'
 import type { PullData } from './pull-thread.ts'
+import type { RebuildData } from './rebuild-thread.ts'
 import { openRegion, type RegionPlace } from './region.ts'
+import type { RepairData } from './repair-thread.ts'
+import type { RestoreData } from './restore-thread.ts'
+import type { ScrubData } from './scrub-thread.ts'
 import type { ServeData } from './serve-thread.ts'
+import type { SurveyData } from './survey-thread.ts'
 import { runThread } from './thread.ts'
+import type { UsageData } from './usage-thread.ts'
 import type { VerifyData } from './verify-thread.ts'
 import type { WriteData } from './write-thread.ts'
 
@@ -20,12 +41,16 @@ export interface JobsOptions {
 
 const entry = (name: string) => new URL(`./${name}-thread.ts`, import.meta.url)
 const SERVE_AGAIN_MS = 500
+/** What `write` cuts disks into. */
+const CHUNK_BYTES = 256 * 1024
 
 /** The jobs in worker threads, over region stores in folders of this machine. */
 export function createJobs(options: JobsOptions): StoreJobs {
   const { places, log } = options
   const stores = new Map<RegionId, Promise<RegionStore>>()
   let serving: { worker: Worker; ready: Promise<void> } | undefined
+  const repairs = new Map<RegionId, Promise<unknown>>()
+  const damageListeners: ((regionId: RegionId) => void)[] = []
   let closing = false
 
   const placeOf = (regionId: RegionId): RegionPlace => {
@@ -46,12 +71,17 @@ export function createJobs(options: JobsOptions): StoreJobs {
     return store
   }
 
+  const tellDamage = (regionId: RegionId) => {
+    for (const listener of damageListeners) listener(regionId)
+  }
+
   function startServing(): { worker: Worker; ready: Promise<void> } {
     const data: ServeData = { places, socketPath: options.nbdSocketPath }
     const worker = new Worker(entry('serve'), { workerData: data })
     const ready = new Promise<void>((resolve, reject) => {
-      worker.on('message', (message: { is: string; message?: string }) => {
+      worker.on('message', (message: { is: string; message?: string; regionId?: RegionId }) => {
         if (message.is === 'ready') resolve()
+        else if (message.is === 'damage' && message.regionId !== undefined) tellDamage(message.regionId)
         else log({ level: 'warn', message: 'image export', error: message.message })
       })
       worker.on('error', (error) => {
@@ -79,8 +109,17 @@ export function createJobs(options: JobsOptions): StoreJobs {
 
   return {
     async prepare() {
-      for (const { objectsFolder } of places)
-        await openDirectoryObjects({ folder: objectsFolder, clean: true })
+      const prepareRegion = async ({ regionId, objects }: RegionPlace) => {
+        try {
+          await openObjects(objects, { clean: true })
+          await endBegun(await storeOf(regionId))
+        } catch (error) {
+          // An object store that is away keeps nobody from the other regions, nor from machines that run.
+          if (!isFault(error, 'unavailable')) throw error
+          log({ level: 'error', message: 'a region cannot be used now', region: regionId, error })
+        }
+      }
+      await Promise.all(places.map(prepareRegion))
     },
     serve,
     async diskSizes(regionId, digest) {
@@ -102,6 +141,72 @@ export function createJobs(options: JobsOptions): StoreJobs {
     verify(regionId, deep, onBytes, signal) {
       const data: VerifyData = { place: placeOf(regionId), deep }
       return runThread<VerifyReport>(entry('verify'), data, { signal, onNews: onBytes })
+    },
+    restore(regionId, digest, diskIndex, path, onBytes, signal) {
+      const { threadCount } = options
+      const data: RestoreData = {
+        is: 'leader',
+        place: placeOf(regionId),
+        digest,
+        diskIndex,
+        path,
+        threadCount,
+      }
+      return runThread<void>(entry('restore'), data, { signal, onNews: onBytes })
+    },
+    async measure(disks, signal) {
+      let bytes = 0
+      for (const disk of disks) {
+        bytes += chunkedBytes(await findData(disk, signal), disk.sizeBytes, CHUNK_BYTES)
+      }
+      return bytes
+    },
+    async refer(regionId, ref) {
+      await (await storeOf(regionId)).setRef(ref)
+    },
+    async release(regionId, holder) {
+      await (await storeOf(regionId)).dropRef(holder)
+    },
+    async refs(regionId) {
+      return (await storeOf(regionId)).listRefs()
+    },
+    async sessions(regionId) {
+      return (await storeOf(regionId)).listSessions()
+    },
+    collect(regionId, job, onBytes, signal) {
+      const data: CollectData = { place: placeOf(regionId), job }
+      return runThread<GcReport>(entry('gc'), data, { signal, onNews: onBytes })
+    },
+    scrub(regionId, job, onBytes, signal) {
+      const data: ScrubData = { place: placeOf(regionId), job }
+      return runThread<ScrubReport>(entry('scrub'), data, { signal, onNews: onBytes })
+    },
+    repair(regionId, signal) {
+      placeOf(regionId)
+      const data: RepairData = { places, regionId }
+      const run = () => runThread<RepairReport>(entry('repair'), data, { signal })
+      // A scrub and a reader may both ask for one: the second finds what the first has left.
+      const repaired = (repairs.get(regionId) ?? Promise.resolve()).then(run)
+      repairs.set(
+        regionId,
+        repaired.catch(() => {}),
+      )
+      return repaired
+    },
+    usage(regionId, signal) {
+      const data: UsageData = { place: placeOf(regionId) }
+      return runThread<RegionUsage>(entry('usage'), data, { signal })
+    },
+    onDamage(listener) {
+      damageListeners.push(listener)
+    },
+    survey(regionId, onBytes, signal) {
+      const data: SurveyData = { place: placeOf(regionId) }
+      return runThread<RegionSurvey>(entry('survey'), data, { signal, onNews: onBytes })
+    },
+    rebuildIndex(regionId, onPack, signal) {
+      const data: RebuildData = { place: placeOf(regionId) }
+      return runThread<RebuildReport>(entry('rebuild'), data, { signal, onNews: onPack })
     },
     async abort(regionId, sessionId) {
       await (await storeOf(regionId)).abortSession(sessionId)

@@ -21,6 +21,7 @@ inThread(async ({ job, source, target }: PullData, { signal, tell }): Promise<Mo
       target: to,
       digest: job.digest,
       sessionId: job.sessionId,
+      ref: job.ref,
       signal,
       onProgress: ({ doneBytes, totalBytes }) => {
         storedBytes = totalBytes

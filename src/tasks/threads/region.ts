@@ -2,15 +2,16 @@ import { createHmac } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { DomainId, RegionId } from '../../image/ids.ts'
-import { openDirectoryObjects } from '../../objects/directory.ts'
+import { type ObjectsPlace, openObjects } from '../../objects/open.ts'
 import { LocalWrapper } from '../../store/keys.ts'
 import type { DomainSecrets } from '../../store/open-domain.ts'
-import { openRegionStore, type RegionStore } from '../../store/region.ts'
+import { openRegionStore, type RegionStore, type RegionStoreOptions } from '../../store/region.ts'
 
 /** Where a region's bytes are; may be handed to threads. */
 export interface RegionPlace {
   readonly regionId: RegionId
-  readonly objectsFolder: string
+  /** Through `shareLimits`, so that all threads count together. */
+  readonly objects: ObjectsPlace
   readonly indexPath: string
   /** 32 bytes, from which the keys of every domain are derived: the same in all regions of an installation. */
   readonly domainsKey: Uint8Array
@@ -22,16 +23,21 @@ export interface RegionPlace {
 
 /** Opens the region's store for the calling thread. */
 export async function openRegion(place: RegionPlace, packBytes?: number): Promise<RegionStore> {
+  return openRegionStore(await regionOptions(place, packBytes))
+}
+
+/** What the region's store is opened with. */
+export async function regionOptions(place: RegionPlace, packBytes?: number): Promise<RegionStoreOptions> {
   await mkdir(dirname(place.indexPath), { recursive: true, mode: 0o700 })
-  const objects = await openDirectoryObjects({ folder: place.objectsFolder, clean: false })
-  return openRegionStore({
+  const objects = await openObjects(place.objects, { clean: false })
+  return {
     objects,
     indexPath: place.indexPath,
     ...(packBytes === undefined ? {} : { packBytes }),
     wrapper: new LocalWrapper(place.regionKey),
     secretsOf: (domain) => domainSecrets(place.domainsKey, domain),
     isEncrypting: place.isEncrypting,
-  })
+  }
 }
 
 /** The keys of a domain in this installation. */

@@ -1,3 +1,4 @@
+import { setImmediate as eventLoopTurn } from 'node:timers/promises'
 import { openRawFile } from '../../disk/file-disk.ts'
 import { openNbd } from '../../disk/nbd-client.ts'
 import type { DomainId } from '../../image/ids.ts'
@@ -28,6 +29,11 @@ export interface StripeNews {
 /** Reads are of one chunk: longer ones cost more, because the buffers no longer fit the cores' caches. So many are on the way. */
 const READ_BYTES = 256 * 1024
 const READS_AHEAD = 4
+/**
+ * After so many reads the event loop turns once. Reading a raw file waits for nothing, and without this neither would a
+ * finished write be seen before the next pack is full, nor a stop.
+ */
+const READS_PER_TURN = 2
 
 interface Piece {
   readonly diskIndex: number
@@ -107,6 +113,7 @@ export async function captureStripes(
   const ahead: { piece: Piece; buffer: Buffer<ArrayBuffer>; read: () => Promise<void> | undefined }[] = []
   const queue = pieces(data)[Symbol.iterator]()
   let toldBytes = 0
+  let readsSinceTurn = 0
   const ask = () => {
     const buffer = buffers.pop()
     if (buffer === undefined) return
@@ -140,6 +147,10 @@ export async function captureStripes(
       }
       buffers.push(buffer)
       ask()
+      if (++readsSinceTurn === READS_PER_TURN) {
+        readsSinceTurn = 0
+        await eventLoopTurn()
+      }
     }
     return await writer.finish()
   } catch (error) {

@@ -1,5 +1,5 @@
 import { verifyRegion } from '../../store/verify.ts'
-import type { VerifyReport } from '../store-jobs.ts'
+import type { RegionProblem, VerifyReport } from '../store-jobs.ts'
 import { openRegion, type RegionPlace } from './region.ts'
 import { inThread } from './thread.ts'
 
@@ -18,8 +18,15 @@ inThread(async ({ place, deep }: VerifyData, { signal, tell }): Promise<VerifyRe
       onProgress: (bytes) => tell({ ...bytes, movedBytes: 0 }),
     })
     const { imageCount, packCount, logicalBytes, storedBytes, problemCount } = report
-    const problems = report.problems.map((problem) => problem.message)
-    if (problemCount > problems.length) problems.push(`and ${problemCount - problems.length} more problems`)
+    const problems: RegionProblem[] = report.problems.map(({ message, image, diskIndex, offset }) => ({
+      message,
+      ...(image === undefined ? {} : { image }),
+      ...(diskIndex === undefined ? {} : { diskIndex }),
+      ...(offset === undefined ? {} : { offset }),
+    }))
+    if (problemCount > problems.length) {
+      problems.push({ message: `and ${problemCount - problems.length} more problems` })
+    }
     return { imageCount, packCount, logicalBytes, storedBytes, problems }
   } finally {
     region.close()

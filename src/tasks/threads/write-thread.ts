@@ -1,17 +1,14 @@
-import type { Extent } from '../../disk/contract.ts'
-import { dataOfEither } from '../../disk/extents.ts'
-import { openNbd } from '../../disk/nbd-client.ts'
-import { SECTOR_BYTES } from '../../image/region.ts'
 import { commitImage, cutStripes } from '../../store/capture.ts'
 import type { CaptureCounts } from '../../store/chunk-writer.ts'
 import { sumCounts } from '../../store/chunk-writer.ts'
 import { newClaims } from '../../store/claims.ts'
 import { newDiskIds } from '../../store/map.ts'
 import { PACK_BYTES_DEFAULT } from '../../store/pack.ts'
-import type { SourceDisk, WriteJob, WrittenImage } from '../store-jobs.ts'
+import type { WriteJob, WrittenImage } from '../store-jobs.ts'
+import { findData } from './find-data.ts'
 import { openRegion, type RegionPlace } from './region.ts'
 import { captureStripes, type StripeData, type StripeNews } from './stripes.ts'
-import { inThread, runThread } from './thread.ts'
+import { inThread, type StartedThread, startThread } from './thread.ts'
 
 /** The leader of one capture: finds what may hold data, sets the threads to work, commits. */
 export interface WriteData {
@@ -23,6 +20,8 @@ export interface WriteData {
 export const CHUNK_BYTES = 256 * 1024
 const PACK_BYTES_MIN = 4 * 1024 * 1024
 const PACKS_PER_THREAD = 6
+/** What the packs of all threads may be together when each is full, so that memory does not grow with the cores. */
+const PACKS_BYTES_MAX = 2 * PACK_BYTES_DEFAULT
 
 /**
  * Packs so small that each thread seals one or two before its last: hashing and writing them goes on beside the work, and
@@ -30,33 +29,27 @@ const PACKS_PER_THREAD = 6
  */
 function packBytesFor(totalBytes: number, workerCount: number): number {
   const share = Math.ceil(totalBytes / workerCount / PACKS_PER_THREAD)
-  return Math.min(PACK_BYTES_DEFAULT, Math.max(PACK_BYTES_MIN, share))
-}
-
-/** Where a disk may hold data. */
-async function findData(disk: SourceDisk, signal: AbortSignal): Promise<Extent[]> {
-  const isOneExport = disk.mapName === disk.exportName
-  const map = await openNbd({ ...disk, exportName: disk.mapName }, { signal })
-  try {
-    const first = await map.extents(0, disk.sizeBytes, signal)
-    if (isOneExport) return dataOfEither(first, [])
-    // A running guest may write between the two looks that make up one answer. What it writes over is kept before
-    // it does, so that the second answer calls data what the first one missed.
-    const second = await map.extents(0, disk.sizeBytes, signal)
-    const data = await openNbd(disk, { signal })
-    try {
-      // Fails if the snapshot broke meanwhile, and with it the map.
-      await data.read(0, SECTOR_BYTES, signal)
-    } finally {
-      await data.close()
-    }
-    return dataOfEither(first, second)
-  } finally {
-    await map.close()
-  }
+  const bytesMax = Math.min(PACK_BYTES_DEFAULT, Math.floor(PACKS_BYTES_MAX / workerCount))
+  return Math.max(PACK_BYTES_MIN, Math.min(bytesMax, share))
 }
 
 inThread(async ({ job, place, threadCount }: WriteData, { signal, tell }): Promise<WrittenImage> => {
+  // They load their code while we find out what there is to do.
+  const others = Array.from({ length: threadCount - 1 }, () =>
+    startThread(new URL('./stripe-thread.ts', import.meta.url)),
+  )
+  try {
+    return await write({ job, place, threadCount }, others, { signal, tell })
+  } finally {
+    await Promise.all(others.map((thread) => thread.drop()))
+  }
+})
+
+async function write(
+  { job, place, threadCount }: WriteData,
+  others: readonly StartedThread[],
+  { signal, tell }: { readonly signal: AbortSignal; readonly tell: (news: unknown) => void },
+): Promise<WrittenImage> {
   const region = await openRegion(place)
   try {
     await region.openSession(job.sessionId, job.domain, signal)
@@ -92,10 +85,11 @@ inThread(async ({ job, place, threadCount }: WriteData, { signal, tell }): Promi
         safe[i] = safeBytes
         report()
       }
-      if (i === 0) return captureStripes(data, { signal: both, tell: onNews })
-      return runThread(new URL('./stripe-thread.ts', import.meta.url), data, { signal: both, onNews })
+      const other = others[i - 1]
+      if (other === undefined) return captureStripes(data, { signal: both, tell: onNews })
+      return other.run(data, { signal: both, onNews })
     }
-    // The leader takes its share, and does so at once: another thread needs a tenth of a second to get going.
+    // The leader, which is number 0, takes its share as well: the others are told first.
     const order = Array.from({ length: workerCount }, (_, i) => workerCount - 1 - i)
     const running = order.map((i) =>
       capture(i).catch((error: unknown) => {
@@ -126,11 +120,11 @@ inThread(async ({ job, place, threadCount }: WriteData, { signal, tell }): Promi
         parent: job.parent ?? null,
         consistency: job.consistency,
       },
-      { signal },
+      { ref: job.ref, signal },
     )
     tell({ doneBytes: totalBytes, totalBytes, movedBytes: totalBytes })
     return { digest, dataBytes: counts.fedBytes - counts.zeroBytes, storedBytes, movedBytes: totalBytes }
   } finally {
     region.close()
   }
-})
+}

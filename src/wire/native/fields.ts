@@ -49,6 +49,23 @@ export function withDefault<Value>(inner: Field<Value>, fallback: Value): Field<
   }
 }
 
+/** As `inner`, or the word 'none', which is null. */
+export function orNone<Value>(inner: Field<Value>): Field<Value | null> {
+  const takes = `${inner.takes}, or 'none'`
+  return {
+    ...inner,
+    takes,
+    parse(value, name) {
+      if (value === 'none') return null
+      try {
+        return inner.parse(value, name)
+      } catch {
+        return refuse(name, takes)
+      }
+    },
+  }
+}
+
 export function text(
   lengthMax: number,
   options: { lengthMin?: number; subject?: FaultSubject } = {},

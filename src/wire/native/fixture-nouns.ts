@@ -1,3 +1,4 @@
+import type { StoreUsage } from '../../app/contract.ts'
 import { type Digest, newId, type ProjectId, type RegionId } from '../../image/ids.ts'
 import type { Image } from '../../image/image.ts'
 import type { Machine } from '../../image/machine.ts'
@@ -55,5 +56,59 @@ export function fakeMachine(changes: Partial<Machine> = {}): Machine {
     details: {},
     createdAtMs: NOW_MS,
     ...changes,
+  }
+}
+
+/** What a collection found, as its task's output says it. */
+export const COLLECTED = {
+  isDryRun: false,
+  items: [
+    {
+      step: 'remove',
+      what: 'pack',
+      name: `packs/ab/${'ab'.repeat(32)}`,
+      why: 'no image needs it',
+      bytes: 4096,
+    },
+  ],
+  itemCount: 1,
+  condemnedBytes: 8192,
+  removedBytes: 4096,
+  removedCount: 1,
+  repackedBytes: 2048,
+  rewrittenBytes: 1024,
+  waitingBytes: 4096,
+  liveBytes: 10_240,
+  storedBytes: 12_288,
+  longestTransactionMs: 3,
+}
+
+/** What a scrub and the repair after it found. */
+export const SCRUBBED = {
+  checkedCount: 12,
+  checkedBytes: 1_048_576,
+  damaged: [{ name: `packs/cd/${'cd'.repeat(32)}`, message: 'Its bytes do not have its name.' }],
+  damagedCount: 1,
+  isRepairing: true,
+  mended: [],
+  mendedCount: 0,
+  lost: [],
+  lostCount: 1,
+  waiting: [],
+  problems: ["image img-0 'golden', disk 0 at byte 4096: Chunk 0a is damaged or missing."],
+}
+
+export function fakeUsage(regionIds: readonly RegionId[]): StoreUsage {
+  const bytes = { logicalBytes: 8192, dataBytes: 4096, uniqueBytes: 1024, sharedBytes: 1024 }
+  const images = regionIds.map((regionId) => {
+    return { ...bytes, id: newId('image'), name: 'golden', projectId: PROJECT, regionId, storedBytes: 2048 }
+  })
+  const project = { id: PROJECT, name: 'Default', imageCount: images.length, chargedBytes: 4096 }
+  return {
+    images,
+    projects: [{ ...bytes, ...project, quotaBytes: 8192 }],
+    regions: regionIds.map((id) => {
+      return { id, packBytes: 4096, liveBytes: 2048, reclaimableBytes: 1024, condemnedBytes: 512 }
+    }),
   }
 }

@@ -17,7 +17,7 @@ import type { Region } from '../../image/region.ts'
 import type { Task, TaskKind } from '../../image/task.ts'
 import { signAcs3 } from '../acs3.ts'
 import type { WireRequest } from '../gateway-contract.ts'
-import { fakeImage, fakeMachine, NOW_MS, PROJECT } from './fixture-nouns.ts'
+import { COLLECTED, fakeImage, fakeMachine, fakeUsage, NOW_MS, PROJECT, SCRUBBED } from './fixture-nouns.ts'
 
 // An App and Keyring in memory for the tests of the native door and of the command line: every call is recorded,
 // a task goes a quarter of its way each time somebody waits for it.
@@ -157,6 +157,10 @@ export function createFakeApp(): FakeApp {
         await called('projects.create', caller, name)
         return { projectId: 'org-second' as ProjectId }
       },
+      async setQuota(caller, projectId, quotaBytes) {
+        await called('projects.setQuota', caller, { projectId, quotaBytes })
+        return { chargedBytes: 4096 }
+      },
     },
     users: {
       async create(caller, name) {
@@ -293,6 +297,22 @@ export function createFakeApp(): FakeApp {
         await called('tasks.verify', caller, input)
         const taskIds = input.regionIds.map((regionId) => begin('verify-region', { regionId }))
         return { taskIds }
+      },
+    },
+    store: {
+      async collect(caller, input) {
+        await called('store.collect', caller, input)
+        const output = { ...COLLECTED, isDryRun: input.isDryRun }
+        return { taskIds: input.regionIds.map((regionId) => begin('collect-garbage', { regionId, output })) }
+      },
+      async scrub(caller, input) {
+        await called('store.scrub', caller, input)
+        const output = { ...SCRUBBED, isRepairing: input.repair }
+        return { taskIds: input.regionIds.map((regionId) => begin('scrub-region', { regionId, output })) }
+      },
+      async usage(caller, input) {
+        await called('store.usage', caller, input)
+        return fakeUsage(input.regionIds)
       },
     },
   }

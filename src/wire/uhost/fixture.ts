@@ -139,6 +139,7 @@ export function fakeApp(answers: Answers, calls: Call[]): App {
           },
         ]),
       create: none,
+      setQuota: none,
     },
     users: { create: none, putPolicy: none, attach: none },
     images: {
@@ -185,6 +186,7 @@ export function fakeApp(answers: Answers, calls: Call[]): App {
       writeConsole: none,
     },
     tasks: { list: none, get: none, wait: none, cancel: none, verify: none },
+    store: { collect: none, scrub: none, usage: none },
   }
 }
 

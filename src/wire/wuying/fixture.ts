@@ -154,7 +154,7 @@ export function createFakeApp(): FakeApp {
         return region
       },
     },
-    projects: { list: never, create: never },
+    projects: { list: never, create: never, setQuota: never },
     users: { create: never, putPolicy: never, attach: never },
     images: {
       async capture(caller, input) {
@@ -203,6 +203,7 @@ export function createFakeApp(): FakeApp {
       writeConsole: never,
     },
     tasks: { list: never, get: never, wait: never, cancel: never, verify: never },
+    store: { collect: never, scrub: never, usage: never },
   }
   return app
 }

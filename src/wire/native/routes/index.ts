@@ -4,6 +4,7 @@ import { imageRoutes } from './images.ts'
 import { machineRoutes } from './machines.ts'
 import { projectRoutes } from './projects.ts'
 import { regionRoutes } from './regions.ts'
+import { storeRoutes } from './store.ts'
 import { taskRoutes } from './tasks.ts'
 import { userRoutes } from './users.ts'
 
@@ -16,4 +17,5 @@ export const routes: readonly Route[] = [
   ...machineRoutes,
   ...consoleRoutes,
   ...taskRoutes,
+  ...storeRoutes,
 ]

@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict'
+import { afterEach, beforeEach, describe, test } from 'node:test'
+import { Fault } from '../image/fault.ts'
+import type { ImageId, TaskId } from '../image/ids.ts'
+import { HOME, newTaskPlace, PROJECT, type TaskPlace } from './fixture.ts'
+import { chargedBytes, chargeProblems, reserve } from './quota.ts'
+
+describe('what is charged while images are made', () => {
+  let place: TaskPlace
+  beforeEach(async () => {
+    place = await newTaskPlace()
+    place.stores.measuredBytes = 8000
+    place.stores.dataBytes = 5000
+  })
+  afterEach(() => place.close())
+
+  const quota = (quotaBytes: number) =>
+    place.catalog.rows.updateTable('project').set({ quotaBytes }).execute()
+  const charged = () => chargedBytes(place.catalog.rows, PROJECT)
+  const capture = async (): Promise<{ imageId: ImageId; taskId: TaskId }> => {
+    const machineId = await place.machine('m')
+    const imageId = await place.image('captured', { state: 'creating' })
+    const input = { imageId, machineId, diskIds: [`d${machineId.slice(1)}`] }
+    return { imageId, taskId: await place.begin({ kind: 'capture-image', imageId, machineId, input }) }
+  }
+
+  test('a capture reserves what it may hold before it writes, and is charged what it holds in the end', async () => {
+    await quota(8000)
+    const seen: number[] = []
+    place.stores.gates.set('measure', async () => void seen.push(await charged()))
+    place.stores.gates.set('write', async () => void seen.push(await charged()))
+    const { taskId } = await capture()
+    assert.equal((await place.ended(taskId)).state, 'done')
+    assert.deepEqual([...seen, await charged()], [0, 8000, 5000])
+  })
+
+  test('of captures at once only those that fit write anything', async () => {
+    await quota(20_000)
+    let writeCount = 0
+    let chargedMax = 0
+    place.stores.gates.set('write', async () => {
+      writeCount++
+      chargedMax = Math.max(chargedMax, await charged())
+    })
+    // Each ends with 5 000 bytes, but has to reserve 8 000 first.
+    const begun = await Promise.all(Array.from({ length: 6 }, capture))
+    const ended = await Promise.all(begun.map(({ taskId }) => place.ended(taskId)))
+    const done = ended.filter(({ state }) => state === 'done').length
+    assert.ok(done >= 2 && done <= 3, `${done} are done`)
+    assert.deepEqual([writeCount, await charged()], [done, done * 5000])
+    assert.ok(chargedMax <= 20_000)
+    assert.deepEqual(await chargeProblems(place.catalog.rows, HOME), [])
+    for (const { state, reason } of ended) {
+      if (state !== 'done') assert.match(reason ?? '', /8000 bytes more are wanted, and its quota is 20000/)
+    }
+  })
+
+  test('one that fails or is cancelled gives back what it reserved', async () => {
+    place.stores.gates.set('write', async () => {
+      throw new Fault('full', 'No space is left.')
+    })
+    const failed = await capture()
+    assert.equal((await place.ended(failed.taskId)).state, 'failed')
+    const reached = Promise.withResolvers<void>()
+    const opened = Promise.withResolvers<void>()
+    place.stores.gates.set('write', () => {
+      reached.resolve()
+      return opened.promise
+    })
+    const cancelled = await capture()
+    await reached.promise
+    assert.equal(await charged(), 8000)
+    const ended = place.runner.cancel(cancelled.taskId)
+    opened.resolve()
+    await ended
+    assert.equal(await charged(), 0)
+    await assert.rejects(
+      place.catalog.transaction((rows) => reserve(rows, cancelled.imageId, 1)),
+      (error: Fault) => error.kind === 'conflict',
+    )
+  })
+
+  test('a reservation left behind is found by verify', async () => {
+    const imageId = await place.image('i')
+    await place.catalog.rows.updateTable('image').set({ reservedBytes: 1 }).execute()
+    const problems = await chargeProblems(place.catalog.rows, HOME)
+    assert.deepEqual(problems, [`I7: image ${imageId} is not being made and reserves bytes`])
+  })
+})

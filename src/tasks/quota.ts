@@ -1,0 +1,103 @@
+import { sql } from 'kysely'
+import type { Rows } from '../catalog/contract.ts'
+import { Fault } from '../image/fault.ts'
+import type { ImageId } from '../image/ids.ts'
+
+/**
+ * What a project is charged: the bytes that are not zero of its available images in all regions, before deduplication,
+ * so that it says nothing of what others store, and what is reserved for those being made.
+ */
+export async function chargedBytes(rows: Rows, projectId: string, without?: ImageId): Promise<number> {
+  let query = rows
+    .selectFrom('image')
+    .select(
+      sql<number | null>`sum(case state when 'available' then ${sql.ref('dataBytes')}
+        when 'creating' then ${sql.ref('reservedBytes')} else 0 end)`.as('bytes'),
+    )
+    .where('projectId', '=', projectId)
+  if (without !== undefined) query = query.where('id', '!=', without)
+  return Number((await query.executeTakeFirstOrThrow()).bytes ?? 0)
+}
+
+async function quotaOf(rows: Rows, projectId: string): Promise<number | null> {
+  const row = await rows
+    .selectFrom('project')
+    .select('quotaBytes')
+    .where('id', '=', projectId)
+    .executeTakeFirst()
+  return row?.quotaBytes ?? null
+}
+
+function exceeded(projectId: string, charged: number, wanted: number | undefined, quota: number): Fault {
+  const more = wanted === undefined ? '' : `, ${wanted} bytes more are wanted`
+  return new Fault(
+    'full',
+    `Project ${projectId} is charged ${charged} bytes${more}, and its quota is ${quota} bytes. ` +
+      'Delete images of it, or have its quota raised.',
+    { subject: 'project', reason: 'quota' },
+  )
+}
+
+/**
+ * To be called in the transaction that charges. Throws Fault 'full' 'project' reason 'quota' if `wantedBytes` more
+ * than what is charged (`without` one image) exceed the project's quota (I7).
+ */
+export async function refuseAboveQuota(
+  rows: Rows,
+  projectId: string,
+  wantedBytes: number,
+  without?: ImageId,
+): Promise<void> {
+  const quota = await quotaOf(rows, projectId)
+  if (quota === null) return
+  const charged = await chargedBytes(rows, projectId, without)
+  if (charged + wantedBytes > quota) throw exceeded(projectId, charged, wantedBytes, quota)
+}
+
+/** For images whose size is not known yet: the same fault if the quota is used up already. */
+export async function refuseWhenUsedUp(rows: Rows, projectId: string): Promise<void> {
+  const quota = await quotaOf(rows, projectId)
+  if (quota === null) return
+  const charged = await chargedBytes(rows, projectId)
+  if (charged >= quota) throw exceeded(projectId, charged, undefined, quota)
+}
+
+/** Charges an image that is being made, in place of what was reserved for it before. Inside a transaction. */
+export async function reserve(rows: Rows, id: ImageId, wantedBytes: number): Promise<void> {
+  const image = await rows
+    .selectFrom('image')
+    .select('projectId')
+    .where('id', '=', id)
+    .where('state', '=', 'creating')
+    .executeTakeFirst()
+  if (image === undefined) {
+    throw new Fault('conflict', 'The image was deleted before it was made.', { subject: 'image' })
+  }
+  await refuseAboveQuota(rows, image.projectId, wantedBytes, id)
+  await rows.updateTable('image').set({ reservedBytes: wantedBytes }).where('id', '=', id).execute()
+}
+
+/** What is wrong with the charges (I7), of every project that has images in the region. */
+export async function chargeProblems(rows: Rows, regionId: string): Promise<string[]> {
+  const projects = await rows
+    .selectFrom('project')
+    .select(['id', 'quotaBytes', 'chargedAtQuotaBytes'])
+    .where('id', 'in', (q) => q.selectFrom('image').select('projectId').where('regionId', '=', regionId))
+    .execute()
+  const problems: string[] = []
+  for (const { id, quotaBytes, chargedAtQuotaBytes } of projects) {
+    const charged = await chargedBytes(rows, id)
+    // A quota may be set below what there is; from then on the charge only falls, until it fits.
+    if (quotaBytes !== null && charged > Math.max(quotaBytes, chargedAtQuotaBytes ?? 0)) {
+      problems.push(`I7: project ${id} is charged ${charged} bytes, above its quota of ${quotaBytes}`)
+    }
+  }
+  const kept = await rows
+    .selectFrom('image')
+    .select('id')
+    .where('regionId', '=', regionId)
+    .where('state', '!=', 'creating')
+    .where('reservedBytes', '!=', 0)
+    .execute()
+  return [...problems, ...kept.map(({ id }) => `I7: image ${id} is not being made and reserves bytes`)]
+}

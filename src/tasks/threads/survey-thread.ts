@@ -1,0 +1,76 @@
+import { isFault } from '../../image/fault.ts'
+import type { Digest } from '../../image/ids.ts'
+import { chunkCountOf, plainBytesOf } from '../../store/chunk.ts'
+import { ID_BYTES, isZeroId } from '../../store/hashes.ts'
+import type { ImageDisk } from '../../store/image.ts'
+import { inOrder } from '../../store/in-order.ts'
+import { PAGE_IDS, readPage, ZERO_PAGE } from '../../store/map.ts'
+import { readRefs } from '../../store/refs.ts'
+import type { RegionStore } from '../../store/region.ts'
+import { checkSignature, readSignature } from '../../store/signature.ts'
+import type { FoundImage, FoundRef, RegionSurvey } from '../store-jobs.ts'
+import { openRegion, type RegionPlace } from './region.ts'
+import { inThread } from './thread.ts'
+
+export interface SurveyData {
+  readonly place: RegionPlace
+}
+
+/** Bytes of a disk that are not zero, from its pages, each of which is checked. */
+async function dataBytesOf(region: RegionStore, disk: ImageDisk, signal: AbortSignal): Promise<number> {
+  const last = chunkCountOf(disk.sizeBytes, disk.chunkBytes) - 1
+  const lastBytes = plainBytesOf(disk.sizeBytes, disk.chunkBytes, last)
+  let bytes = 0
+  let first = 0
+  const read = (id: ImageDisk['pages'][number]) => readPage(region.objects, id, signal)
+  for await (const [id, page] of inOrder(disk.pages, region.objects.traits.callsMax, read)) {
+    for (let i = 0; id !== ZERO_PAGE && i < PAGE_IDS; i++) {
+      if (isZeroId(page, i * ID_BYTES)) continue
+      const chunk = page.subarray(i * ID_BYTES, (i + 1) * ID_BYTES)
+      // Only looked up: whether it is whole, `verify` says.
+      if (region.places.find(chunk).length === 0) {
+        throw new MissingChunk(`disk ${disk.index} lacks the bytes at ${(first + i) * disk.chunkBytes}`)
+      }
+      bytes += first + i === last ? lastBytes : disk.chunkBytes
+    }
+    first += PAGE_IDS
+  }
+  return bytes
+}
+
+class MissingChunk extends Error {}
+
+async function lookAt(region: RegionStore, digest: Digest, signal: AbortSignal): Promise<FoundImage> {
+  try {
+    const image = await region.getImage(digest, signal)
+    const signature = await readSignature(region.objects, digest, signal)
+    checkSignature(await region.getDomain(image.domain), image, signature)
+    let dataBytes = 0
+    for (const disk of image.disks) dataBytes += await dataBytesOf(region, disk, signal)
+    return { diskBytes: image.disks.map((disk) => disk.sizeBytes), dataBytes }
+  } catch (error) {
+    if (error instanceof MissingChunk || isFault(error, 'corrupt') || isFault(error, 'absent')) {
+      return { message: error.message }
+    }
+    throw error
+  }
+}
+
+inThread(async ({ place }: SurveyData, { signal, tell }): Promise<RegionSurvey> => {
+  const region = await openRegion(place)
+  try {
+    const refs: FoundRef[] = []
+    for await (const found of readRefs(region.objects, signal)) {
+      refs.push('ref' in found ? found.ref : { name: found.name, message: found.message })
+    }
+    const digests = new Set(refs.flatMap((ref) => ('digests' in ref ? ref.digests : [])))
+    const images = new Map<Digest, FoundImage>()
+    for (const digest of digests) {
+      images.set(digest, await lookAt(region, digest, signal))
+      tell({ doneBytes: images.size, totalBytes: digests.size, movedBytes: 0 })
+    }
+    return { refs, images }
+  } finally {
+    region.close()
+  }
+})
