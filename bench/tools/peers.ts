@@ -12,11 +12,15 @@ const stored = async (folder: string) => ({ storedBytes: await sizeOfTree(folder
  * A capture by us: the time that counts is from the request to the commit, when everything is durable, in a process
  * that runs already, as the server does. `way` 'nbd' reads the disk as that of a machine, 'file' as an import does.
  */
-export function calotypeCapture(name: string, disk: string, way: 'file' | 'nbd' = 'file'): Contender {
+export function calotypeCapture(
+  name: string,
+  disk: string,
+  { way = 'file', session = 'bench' }: { readonly way?: 'file' | 'nbd'; readonly session?: string } = {},
+): Contender {
   return {
     name,
     environment: ourEnvironment,
-    command: (folder) => ourCommand('ours-capture.ts', disk, folder, 'bench', way),
+    command: (folder) => ourCommand('ours-capture.ts', disk, folder, session, way),
     secondsOf: (said) => (JSON.parse(said) as { jobSeconds: number }).jobSeconds,
     look: async (folder, said) => {
       const { dataBytes } = JSON.parse(said) as { dataBytes: number }
@@ -70,21 +74,24 @@ export function resticCapture(name: string, disk: string): Contender {
   }
 }
 
-/** Fixed chunks as large as ours, no encryption. Making the repository is not in the time. */
-export function borgCapture(name: string, disk: string): Contender {
-  const environment = (folder: string) => ({
-    BORG_BASE_DIR: `${folder}-borg`,
-    BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK: 'yes',
-  })
+/** Of a repository in `folder`; what borg keeps beside it is beside it, so that both can be copied together. */
+const borgEnvironment = (folder: string) => ({
+  BORG_BASE_DIR: `${folder}-borg`,
+  BORG_PASSPHRASE: 'bench',
+  BORG_RELOCATED_REPO_ACCESS_IS_OK: 'yes',
+})
+
+/** Fixed chunks as large as ours, encrypted as ours are. Making the repository is not in the time. */
+export function borgCapture(name: string, disk: string, archive = 'one'): Contender {
   const repository = (folder: string) => join(folder, 'repository')
   return {
     name,
     tool: 'borg',
     package: 'borgbackup',
-    environment,
+    environment: borgEnvironment,
     prepare: async (folder) => {
-      const words = Object.entries(environment(folder)).map(([key, value]) => `${key}=${value}`)
-      await runTool('env', [...words, 'borg', 'init', '-e', 'none', repository(folder)], {
+      const words = Object.entries(borgEnvironment(folder)).map(([key, value]) => `${key}=${value}`)
+      await runTool('env', [...words, 'borg', 'init', '-e', 'repokey-blake2', repository(folder)], {
         doing: 'Making a borg repository',
         package: 'borgbackup',
         timeoutMs: 60_000,
@@ -92,7 +99,7 @@ export function borgCapture(name: string, disk: string): Contender {
     },
     command: (folder) => [
       ...['borg', 'create', '--sparse', '--chunker-params', 'fixed,262144', '-C', 'zstd,1'],
-      ...[`${repository(folder)}::one`, disk],
+      ...[`${repository(folder)}::${archive}`, disk],
     ],
     look: stored,
   }

@@ -5,6 +5,12 @@ export interface Extent {
   readonly holds: 'data' | 'zero'
 }
 
+/** A run of a disk's content: its bytes, or undefined for zeroes. The bytes may be shared: never write to them. */
+export interface Piece {
+  readonly lengthBytes: number
+  readonly bytes: Uint8Array | undefined
+}
+
 /**
  * A block device that can be read: an NBD export seen from the client's side, or what our own NBD server serves.
  * Reads and extents are inside [0, sizeBytes); anything else is a bug and asserts.
@@ -13,6 +19,15 @@ export interface Disk {
   readonly sizeBytes: number
   /** Exactly `lengthBytes` bytes at `offset`. Throws Fault 'unavailable' if the other side fails or goes away. */
   read(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Buffer>
+  /**
+   * The same bytes as `read` gives, without a copy, in pieces that follow each other. Answers without a promise, at
+   * once, where everything is at hand; throws or rejects as `read` does. For disks that keep what they read in memory.
+   */
+  pieces?(
+    offset: number,
+    lengthBytes: number,
+    signal?: AbortSignal,
+  ): readonly Piece[] | Promise<readonly Piece[]>
   /**
    * What [offset, offset + lengthBytes) holds, in rising order, without gaps, neighbours merged. A device that
    * cannot say answers one extent of 'data'. Much cheaper than the read it may save: our server asks before each

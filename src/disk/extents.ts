@@ -28,6 +28,7 @@ export function lendDisk(disk: Disk): Disk {
   return {
     sizeBytes: disk.sizeBytes,
     read: (offset, lengthBytes, signal) => disk.read(offset, lengthBytes, signal),
+    ...(disk.pieces === undefined ? {} : { pieces: disk.pieces.bind(disk) }),
     extents: (offset, lengthBytes, signal) => disk.extents(offset, lengthBytes, signal),
     close: async () => {},
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { Fault, isFault } from '../image/fault.ts'
-import type { Extent } from './contract.ts'
+import type { Piece } from './contract.ts'
 import type { Link } from './nbd-link.ts'
 import {
   CHUNK,
@@ -17,17 +17,13 @@ import {
   REQUEST_BYTES,
   type Request,
   STATE,
-  writeUint64,
 } from './nbd-protocol.ts'
+import { encodeReadReply, readExactly, readPieces } from './nbd-read-reply.ts'
 import { CONTEXT_ID, type Session } from './nbd-server-handshake.ts'
 
 /** What one connection may make us hold, from the request until the kernel took the reply. */
 const IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
 const IN_FLIGHT_COUNT_MAX = 128
-/** From here on it pays to ask for holes before reading, and not to send them. */
-const SPARSE_BYTES_MIN = 64 * 1024
-/** A read in more pieces than this is read whole. */
-const PIECE_COUNT_MAX = 32
 const STATUS_COUNT_MAX = 128 * 1024
 const CACHE_STEP_BYTES = 1024 * 1024
 
@@ -105,11 +101,31 @@ export class ServerSession {
   #start(request: Request, costBytes: number): void {
     this.#inFlightCount++
     this.#inFlightBytes += costBytes
-    void this.#answer(request).then(() => {
+    const over = () => {
       this.#inFlightCount--
       this.#inFlightBytes -= costBytes
       this.#settle()
-    })
+    }
+    const reading = this.#beginRead(request)
+    if (reading === undefined || reading instanceof Promise) void this.#answer(request, reading).then(over)
+    else this.#link.send(reading, over)
+  }
+
+  /**
+   * A read whose bytes are at hand is answered here and now: most reads of a warm disk are, and a promise for each
+   * would cost as much as the answer. Else the bytes on their way, or undefined for what `#serve` is to look at.
+   */
+  #beginRead(request: Request): readonly Uint8Array[] | Promise<readonly Piece[]> | undefined {
+    const { disk, structured } = this.#session
+    const { command, lengthBytes } = request
+    if (command !== COMMAND.read || lengthBytes === 0 || disk.pieces === undefined) return undefined
+    if (this.#refusalOf(request, COMMAND_FLAG.dontFragment) !== undefined) return undefined
+    try {
+      const pieces = disk.pieces(request.offset, lengthBytes, this.#gone.signal)
+      return pieces instanceof Promise ? pieces : encodeReadReply(request, pieces, structured)
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   #settle(): void {
@@ -126,9 +142,10 @@ export class ServerSession {
   }
 
   /** Never rejects, and resolves when the reply has left. */
-  async #answer(request: Request): Promise<void> {
+  async #answer(request: Request, reading: Promise<readonly Piece[]> | undefined): Promise<void> {
     try {
-      await this.#serve(request)
+      if (reading === undefined) await this.#serve(request)
+      else await this.#link.flush(...encodeReadReply(request, await reading, this.#session.structured))
     } catch (error) {
       if (this.#link.fault) return
       const known = error instanceof Refusal
@@ -166,17 +183,23 @@ export class ServerSession {
   }
 
   #check(request: Request, flagsKnown: number): void {
+    const refusal = this.#refusalOf(request, flagsKnown)
+    if (refusal !== undefined) throw refusal
+  }
+
+  #refusalOf(request: Request, flagsKnown: number): Refusal | undefined {
     const { flags, offset, lengthBytes, command } = request
     // FUA means nothing to a command that does not write, and is allowed everywhere.
     if ((flags & ~(flagsKnown | COMMAND_FLAG.fua)) !== 0) {
-      throw new Refusal(ERRNO.EINVAL, 'This command has no such flag.')
+      return new Refusal(ERRNO.EINVAL, 'This command has no such flag.')
     }
     if (offset + lengthBytes > this.#session.disk.sizeBytes) {
-      throw new Refusal(ERRNO.EINVAL, 'The request goes beyond the end of the disk.')
+      return new Refusal(ERRNO.EINVAL, 'The request goes beyond the end of the disk.')
     }
     if (command === COMMAND.read && lengthBytes > PAYLOAD_BYTES_MAX) {
-      throw new Refusal(ERRNO.EOVERFLOW, 'The request is longer than 32 MiB.')
+      return new Refusal(ERRNO.EOVERFLOW, 'The request is longer than 32 MiB.')
     }
+    return undefined
   }
 
   async #done(cookie: bigint): Promise<void> {
@@ -187,46 +210,12 @@ export class ServerSession {
     )
   }
 
+  /** Of a disk without `pieces`, or of nothing. */
   async #read(request: Request): Promise<void> {
-    const { cookie, offset, lengthBytes } = request
-    if (lengthBytes === 0) return this.#done(cookie)
-    if (!this.#session.structured) {
-      const bytes = await this.#readDisk(offset, lengthBytes)
-      return this.#link.flush(encodeSimpleReply(cookie, 0), bytes)
-    }
-    const pieces = await this.#piecesOf(request)
-    let left = pieces.length
-    for (const piece of pieces) {
-      const flags = --left === 0 ? CHUNK_DONE : 0
-      if (piece.holds === 'zero') {
-        const rest = Buffer.alloc(12)
-        writeUint64(rest, piece.offset, 0)
-        rest.writeUInt32BE(piece.lengthBytes, 8)
-        await this.#link.flush(encodeChunk({ flags, type: CHUNK.offsetHole, cookie }, 12, rest))
-        continue
-      }
-      const bytes = await this.#readDisk(piece.offset, piece.lengthBytes)
-      const rest = Buffer.alloc(8)
-      writeUint64(rest, piece.offset, 0)
-      const header = encodeChunk({ flags, type: CHUNK.offsetData, cookie }, 8 + bytes.length, rest)
-      await this.#link.flush(header, bytes)
-    }
-  }
-
-  async #piecesOf(request: Request): Promise<Extent[]> {
-    const { flags, offset, lengthBytes } = request
-    const whole: Extent[] = [{ offset, lengthBytes, holds: 'data' }]
-    if ((flags & COMMAND_FLAG.dontFragment) !== 0 || lengthBytes < SPARSE_BYTES_MIN) return whole
-    const extents = await this.#session.disk.extents(offset, lengthBytes, this.#gone.signal)
-    return extents.length <= PIECE_COUNT_MAX ? extents : whole
-  }
-
-  async #readDisk(offset: number, lengthBytes: number): Promise<Buffer> {
-    const bytes = await this.#session.disk.read(offset, lengthBytes, this.#gone.signal)
-    if (bytes.length !== lengthBytes) {
-      throw new Fault('unavailable', 'The disk answered short.', { subject: 'disk' })
-    }
-    return bytes
+    const { disk, structured } = this.#session
+    if (request.lengthBytes === 0) return this.#done(request.cookie)
+    const pieces = await readPieces(disk, request, structured, this.#gone.signal)
+    await this.#link.flush(...encodeReadReply(request, pieces, structured))
   }
 
   async #blockStatus(request: Request): Promise<void> {
@@ -247,7 +236,7 @@ export class ServerSession {
   async #cache(request: Request): Promise<void> {
     const end = request.offset + request.lengthBytes
     for (let at = request.offset; at < end; at += CACHE_STEP_BYTES) {
-      await this.#readDisk(at, Math.min(CACHE_STEP_BYTES, end - at))
+      await readExactly(this.#session.disk, at, Math.min(CACHE_STEP_BYTES, end - at), this.#gone.signal)
     }
     await this.#done(request.cookie)
   }

@@ -9,7 +9,11 @@ test('the cache loads a chunk once, keeps to its bytes and drops the longest unu
     loads++
     return Buffer.alloc(10)
   }
-  await Promise.all([cache.get('a', load), cache.get('a', load)])
+  assert.equal(cache.has('a'), false)
+  const both = Promise.all([cache.get('a', load), cache.get('a', load)])
+  assert.ok(cache.has('a') && cache.find('a') === undefined, 'it is on its way')
+  await both
+  assert.ok(cache.has('a'))
   assert.equal(loads, 1)
   await cache.get('b', load)
   await cache.get('c', load)

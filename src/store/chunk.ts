@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { promisify } from 'node:util'
-import { constants, crc32, zstdCompressSync, zstdDecompress } from 'node:zlib'
+import { crc32, zstdDecompress } from 'node:zlib'
+import { Compressor } from './compressor.ts'
+import type { Decompressor } from './decompressor.ts'
 import { CHUNK_HEADER_BYTES, type ChunkSealer, SEAL_BYTES } from './seal.ts'
 
 /** Source: docs/format.md, "Stored chunk". */
@@ -31,22 +33,20 @@ export function plainBytesOf(sizeBytes: number, chunkBytes: number, index: numbe
   return Math.min(chunkBytes, sizeBytes - index * chunkBytes)
 }
 
-/** Compresses chunks, and encrypts them if it is given a sealer. One per thread: the options are made once. */
+/** Compresses chunks, and encrypts them if it is given a sealer. One per thread. */
 export class ChunkEncoder {
-  readonly #options
+  readonly #compressor: Compressor
   readonly #sealer: ChunkSealer | undefined
 
   constructor(chunkBytes: number, sealer?: ChunkSealer) {
-    // Node's default output buffer of 16 KiB would cost a call per 16 KiB and a copy at the end.
-    const chunkSize = chunkBytes + 1024
-    this.#options = { chunkSize, params: { [constants.ZSTD_c_compressionLevel]: 1 } }
+    this.#compressor = new Compressor(chunkBytes)
     this.#sealer = sealer
   }
 
   /** The stored form of `plain`, written to `target` at `offset`; answers its length, at most 32 more than plain. */
   encodeInto(id: Uint8Array, plain: Uint8Array, target: Buffer, offset: number): number {
     assert(plain.length > 0 && target.length - offset >= plain.length + CHUNK_HEADER_BYTES + SEAL_BYTES)
-    const packed = zstdCompressSync(plain, this.#options)
+    const packed = this.#compressor.compress(plain)
     const isRaw = packed.length > plain.length * RAW_SHARE
     const payload = isRaw ? plain : packed
     target[offset] = VERSION
@@ -77,27 +77,63 @@ export interface ExpectedChunk {
  */
 export async function decodeChunk(
   stored: Uint8Array,
-  { id, plainBytes, crc32: checksum }: ExpectedChunk,
+  expected: ExpectedChunk,
   sealer: ChunkSealer,
 ): Promise<Buffer | undefined> {
-  if (stored.length <= CHUNK_HEADER_BYTES || crc32(stored) !== checksum) return undefined
+  const payload = openPayload(stored, expected, sealer)
+  if (payload?.isPacked !== true) return payload?.bytes
+  const { plainBytes } = expected
+  const plain = await decompress(payload.bytes, outputOf(plainBytes)).catch(() => undefined)
+  return plain?.length === plainBytes ? plain : undefined
+}
+
+/**
+ * As `decodeChunk`, whole on the calling thread, so that the bytes stay in its core's cache: for threads that do
+ * nothing else, one for each core. A seal that opens stands for the checksum. The bytes may be the decompressor's, and
+ * good until its next call.
+ */
+export function decodeChunkHere(
+  stored: Uint8Array,
+  expected: ExpectedChunk,
+  sealer: ChunkSealer,
+  decompressor: Decompressor,
+): Buffer | undefined {
+  const payload = openPayload(stored, expected, sealer, 'seal')
+  if (payload?.isPacked !== true) return payload?.bytes
+  return decompressor.decompress(payload.bytes, expected.plainBytes)
+}
+
+/** One buffer for all of the output; more than it should be is refused. */
+function outputOf(plainBytes: number) {
+  return { chunkSize: plainBytes + 64, maxOutputLength: plainBytes }
+}
+
+/** What is inside: still to be decompressed, or the plain bytes, of the right length and nobody else's. */
+interface Payload {
+  readonly bytes: Buffer
+  readonly isPacked: boolean
+}
+
+function openPayload(
+  stored: Uint8Array,
+  { id, plainBytes, crc32: checksum }: ExpectedChunk,
+  sealer: ChunkSealer,
+  enough: 'checksum' | 'seal' = 'checksum',
+): Payload | undefined {
+  if (stored.length <= CHUNK_HEADER_BYTES) return undefined
+  // A seal says more about every byte than the checksum, which is there for those who have no key.
+  const isChecked = enough === 'checksum' || stored[2] !== SEAL_GCM
+  if (isChecked && crc32(stored) !== checksum) return undefined
   if (stored[0] !== VERSION || stored[3] !== 0) return undefined
   const codec = stored[1]
   const seal = stored[2]
+  if (codec !== CODEC_RAW && codec !== CODEC_ZSTD) return undefined
   if (seal !== SEAL_NONE && seal !== SEAL_GCM) return undefined
-  const payload =
-    seal === SEAL_GCM ? sealer.open(id, plainBytes, stored) : stored.subarray(CHUNK_HEADER_BYTES)
+  const isSealed = seal === SEAL_GCM
+  const payload = isSealed ? sealer.open(id, plainBytes, stored) : stored.subarray(CHUNK_HEADER_BYTES)
   if (payload === undefined) return undefined
-  if (codec === CODEC_RAW) {
-    if (payload.length !== plainBytes) return undefined
-    // Never a view of the pack's bytes: it would keep all of them alive as long as it is cached.
-    return seal === SEAL_NONE ? Buffer.from(payload) : (payload as Buffer)
-  }
-  if (codec !== CODEC_ZSTD) return undefined
-  try {
-    const plain = await decompress(payload, { chunkSize: plainBytes + 64, maxOutputLength: plainBytes })
-    return plain.length === plainBytes ? plain : undefined
-  } catch {
-    return undefined
-  }
+  if (codec === CODEC_ZSTD) return { bytes: payload as Buffer, isPacked: true }
+  if (payload.length !== plainBytes) return undefined
+  // Never a view of the pack's bytes: it would keep all of them alive as long as it is cached.
+  return { bytes: isSealed ? (payload as Buffer) : Buffer.from(payload), isPacked: false }
 }

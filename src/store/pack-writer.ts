@@ -11,9 +11,13 @@ export interface PackWriterOptions {
   readonly signal?: AbortSignal
 }
 
+/** More of a pack than this is not moved to another buffer: it would cost more than the memory is worth. */
+const MOVED_SHARE_MAX = 1 / 4
+
 /**
  * Turns a stream of chunks into durable packs of one session. Two buffers: while one is being made durable the other
- * fills, so memory is two packs and the disk's latency is hidden.
+ * fills, so the disk's latency is hidden and memory is two packs at most. It goes on only where its caller lets the
+ * event loop turn between calls.
  */
 export class PackWriter {
   readonly #options: PackWriterOptions
@@ -94,12 +98,24 @@ export class PackWriter {
       this.durableBytes += bytes.length
       this.durableMark = mark
       full.reset()
-      this.#spare = full
+      this.#spare = this.#backTo(full)
     } catch (error) {
       this.#failure ??= { error }
     } finally {
       this.#sealing = undefined
     }
+  }
+
+  /**
+   * Goes on in the buffer that has just become free, if the other one is hardly begun: so the other one's memory is not
+   * touched further, and a writer whose disk keeps up needs one pack and a few MiB. Answers the one that is spare now.
+   */
+  #backTo(free: PackBuffer): PackBuffer {
+    const begun = this.#filling
+    if (begun.sizeBytes > this.#options.region.packBytes * MOVED_SHARE_MAX) return free
+    free.takeFrom(begun)
+    this.#filling = free
+    return begun
   }
 
   #throwIfFailed(): void {

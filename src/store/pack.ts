@@ -5,6 +5,7 @@ import type { DomainId, PackId } from '../image/ids.ts'
 import type { ObjectStore } from '../objects/contract.ts'
 import { ID_BYTES } from './hashes.ts'
 import { findDomainId, packName } from './names.ts'
+import { pageMemory } from './page-memory.ts'
 
 /** Source of everything here: docs/format.md, "Pack". */
 export const PACK_BYTES_DEFAULT = 32 * 1024 * 1024
@@ -12,6 +13,8 @@ export const PACK_HEADER_BYTES = 64
 export const PACK_ENTRIES_MAX = 16_384
 const ENTRY_BYTES = ID_BYTES + 16
 const TRAILER_BYTES = 24
+/** Smaller packs are not worth a reservation of address space. */
+const PAGED_BYTES_MIN = 4 * 1024 * 1024
 const MAGIC = Buffer.from('CALOPACK', 'latin1')
 const MAGIC_END = Buffer.from('CALOFOOT', 'latin1')
 const VERSION = 1
@@ -46,7 +49,9 @@ export class PackBuffer {
     this.#domain = domain
     this.#targetBytes = targetBytes
     const footerBytes = PACK_ENTRIES_MAX * ENTRY_BYTES + TRAILER_BYTES
-    this.#bytes = Buffer.allocUnsafeSlow(targetBytes + chunkBytes + 1024 + footerBytes)
+    const lengthBytes = targetBytes + chunkBytes + 1024 + footerBytes
+    this.#bytes =
+      targetBytes < PAGED_BYTES_MIN ? Buffer.allocUnsafeSlow(lengthBytes) : pageMemory(lengthBytes)
     headerOf(domain).copy(this.#bytes)
   }
 
@@ -90,6 +95,20 @@ export class PackBuffer {
     this.#bytes.writeUInt32LE(crc32(this.#bytes.subarray(at, at + 12)), at + 12)
     MAGIC_END.copy(this.#bytes, at + 16)
     return this.#bytes.subarray(0, at + TRAILER_BYTES)
+  }
+
+  /** Bytes it holds so far. */
+  get sizeBytes(): number {
+    return this.#end
+  }
+
+  /** Takes over what another pack of the same kind holds so far; this one must be empty, the other one is afterwards. */
+  takeFrom(other: PackBuffer): void {
+    assert(this.entries.length === 0 && other.domain === this.#domain)
+    other.#bytes.copy(this.#bytes, PACK_HEADER_BYTES, PACK_HEADER_BYTES, other.#end)
+    this.#end = other.#end
+    this.entries = other.entries
+    other.reset()
   }
 
   reset(): void {

@@ -20,6 +20,9 @@ import { type RebuildReport, rebuildIndex } from './rebuild.ts'
 import { encodeRef, nextRef, type Ref, readRef } from './refs.ts'
 import { type ChunkTable, type ReadOnlyRegion, tableOf } from './source.ts'
 
+/** The maps of 1 TiB of disks. */
+const PAGES_BYTES_MAX = 128 * 1024 * 1024
+
 export interface RegionStoreOptions {
   readonly objects: ObjectStore
   /** A file of this node's own; ':memory:' for a store of one thread. Made from the packs where it is missing. */
@@ -68,6 +71,8 @@ export class RegionStore implements ReadOnlyRegion {
   readonly objects: ObjectStore
   readonly packBytes: number
   readonly cache: ChunkCache
+  /** Pages of maps by their ids: images share them, and those of many large images are more than the memory. */
+  readonly pages: ChunkCache
   readonly database: IndexDatabase
   readonly places: Places
   readonly journal: Journal
@@ -85,6 +90,7 @@ export class RegionStore implements ReadOnlyRegion {
     this.objects = options.objects
     this.packBytes = options.packBytes ?? PACK_BYTES_DEFAULT
     this.cache = new ChunkCache(options.cacheBytes ?? 64 * 1024 * 1024)
+    this.pages = new ChunkCache(PAGES_BYTES_MAX)
     this.isEncrypting = options.isEncrypting ?? true
     this.clock = options.clock ?? Date.now
     this.rescue = options.rescue
@@ -234,7 +240,9 @@ export class RegionStore implements ReadOnlyRegion {
     try {
       this.commitSession(sessionId, await this.putRef(sessionId, ref, signal))
     } catch (error) {
-      await this.abortSession(sessionId)
+      // Where the store is not there the undo would stop half way, and whoever tries again would wait for its end. Left
+      // open, the session is in nobody's way until a collection ends it.
+      if (!isFault(error, 'unavailable')) await this.abortSession(sessionId)
       throw error
     }
   }
@@ -316,17 +324,14 @@ export class RegionStore implements ReadOnlyRegion {
     domain: DomainId | null,
     signal: AbortSignal | undefined,
   ): Promise<{ readonly number: number; readonly isNew: boolean }> {
-    let object = this.journal.intend(sessionId, name, domain)
-    for (let attempt = 0; object === undefined; attempt++) {
-      if (attempt === 1000) {
-        throw new Fault('unavailable', `Object ${name} is being removed and does not go.`, {
-          subject: 'store',
-        })
-      }
-      await this.#pause(20, signal)
-      object = this.journal.intend(sessionId, name, domain)
+    for (let attempt = 0; attempt < 1000; attempt++) {
+      const object = this.journal.intend(sessionId, name, domain)
+      if (object !== undefined) return object
+      // Whoever began the removal may have come to grief.
+      const removing = this.journal.findRemoving(name)
+      if (removing !== undefined) await this.erase(removing, signal)
     }
-    return object
+    throw stuck(name)
   }
 
   /**
@@ -337,18 +342,33 @@ export class RegionStore implements ReadOnlyRegion {
     this.#holds.delete(id)
     for (const object of this.journal.beginAbort(id)) {
       signal?.throwIfAborted()
-      await this.erase(object)
+      await this.erase(object, undefined, id)
     }
     this.journal.endAbort(id)
   }
 
-  /** Takes away an object that the index calls 'removing'. May run again after a crash. */
-  async erase({ number, name }: JournalObject, signal?: AbortSignal): Promise<void> {
-    if (name.startsWith('packs/')) {
-      this.journal.forgetChunks(number, await this.#entriesOf(name, signal).catch(unreadable))
+  /**
+   * Takes away an object that the index calls 'removing'; resolves when it has gone, whoever did it. May run again
+   * after a crash. `owner`: the session that is being undone, if one is.
+   */
+  async erase({ number, name }: JournalObject, signal?: AbortSignal, owner = ''): Promise<void> {
+    const remover = `erase-${this.clock()}-${Math.random().toString(36).slice(2)}`
+    let claim = this.journal.claim(remover, number, owner)
+    for (let attempt = 0; claim === 'busy'; attempt++) {
+      if (attempt === 1000) throw stuck(name)
+      await this.#pause(20, signal)
+      claim = this.journal.claim(remover, number, owner)
     }
-    await this.objects.remove(name, signal)
-    this.journal.removed(number)
+    if (claim === 'gone') return
+    try {
+      if (name.startsWith('packs/')) {
+        this.journal.forgetChunks(number, await this.#entriesOf(name, signal).catch(unreadable))
+      }
+      await this.objects.remove(name, signal)
+      this.journal.removed(number)
+    } finally {
+      this.journal.unclaim(remover)
+    }
   }
 
   async #entriesOf(name: ObjectName, signal?: AbortSignal): Promise<readonly PackEntry[]> {
@@ -367,8 +387,13 @@ export class RegionStore implements ReadOnlyRegion {
 
   close(): void {
     this.cache.clear()
+    this.pages.clear()
     this.database.close()
   }
+}
+
+function stuck(name: ObjectName): Fault {
+  return new Fault('unavailable', `Object ${name} is being removed and does not go.`, { subject: 'store' })
 }
 
 function unreadable(error: unknown): 'unreadable' {
