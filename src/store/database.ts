@@ -8,10 +8,11 @@ export const COMMITTED = 1
 export const REMOVING = 2
 export const CONDEMNED = 3
 
-/** How a session holds an object: it is about to write it, it has written it, it relies on what others wrote. */
+/** How a session holds an object: it is about to write it, it has written it, it relies on what others wrote, it takes it away. */
 export const INTENT = 0
 export const STORED = 1
 export const PINNED = 2
+export const CLAIMED = 3
 
 /**
  * Numbers of objects are never used again, so that a row left behind names nothing else. `liveBytes` is null where a

@@ -66,13 +66,18 @@ export async function findDomainSecrets(
   signal?: AbortSignal,
 ): Promise<DomainSecrets | undefined> {
   const name = keyName(domain, wrapper.keyId)
-  const sizeBytes = await objects.size(name, signal)
-  if (sizeBytes !== undefined) {
+  const read = async () => {
+    const sizeBytes = await objects.size(name, signal)
+    if (sizeBytes === undefined) return undefined
     const bytes = await objects.get(name, 0, Math.min(sizeBytes, KEY_OBJECT_BYTES_MAX), signal)
     return openKeyObject(domain, bytes, wrapper)
   }
-  const others = await Array.fromAsync(objects.list(keyPrefix(domain), signal))
-  if (others.length > 0) throw wrongRegionKey(others.map(keyIdOf), wrapper.keyId)
+  const secrets = await read()
+  if (secrets !== undefined) return secrets
+  const listed = await Array.fromAsync(objects.list(keyPrefix(domain), signal))
+  // Another writer may have made them between the two looks.
+  if (listed.includes(name)) return read()
+  if (listed.length > 0) throw wrongRegionKey(listed.map(keyIdOf), wrapper.keyId)
   return undefined
 }
 

@@ -4,6 +4,7 @@ import { Fault } from '../image/fault.ts'
 import type { Digest, DomainId } from '../image/ids.ts'
 import type { ObjectName } from '../objects/names.ts'
 import {
+  CLAIMED,
   COMMITTED,
   CONDEMNED,
   guard,
@@ -96,8 +97,9 @@ export class Journal {
   }
 
   /**
-   * Before an object is put. Undefined while the very same object is being removed: wait and ask again, or the removal
-   * would take away what the put found. `isNew`: nobody knew the object before.
+   * Before an object is put. Undefined while the very same object is being removed or condemned: it has to be gone first
+   * (`findRemoving`), or the removal would take away what the put found, and what was condemned may be damaged.
+   * `isNew`: nobody knew the object before.
    */
   intend(
     sessionId: string,
@@ -110,8 +112,7 @@ export class Journal {
       const row = this.#statements.getObject.get(name)
       assert(row !== undefined)
       const number = row.number as number
-      if (row.state === REMOVING) return undefined
-      if (row.state === CONDEMNED) this.#statements.revive.run(number)
+      if (row.state === REMOVING || row.state === CONDEMNED) return undefined
       // A collection that came upon the object, or a rebuild that could not read it, did not know whose it is.
       if (domain !== null) this.#statements.setDomain.run(domain, number)
       this.#statements.addIntent.run(sessionId, number)
@@ -271,6 +272,38 @@ export class Journal {
     }, true)
   }
 
+  /**
+   * Before an object that is being removed goes: only one may be at it, or the slower one would take away what somebody
+   * put under the name again. The claim is a session of its own, `remover`, and ends as one if its owner dies.
+   * 'busy': another has it (not `owner`, the session that is being undone).
+   */
+  claim(remover: string, number: number, owner: string): 'claimed' | 'busy' | 'gone' {
+    return this.#database.transaction(() => {
+      if (this.#statements.getState.get(number)?.state !== REMOVING) return 'gone'
+      if (this.#statements.isClaimed.get(number, owner) !== undefined) return 'busy'
+      this.#statements.addSession.run(remover, 'public', this.#clock())
+      this.#statements.addClaim.run(remover, number)
+      return 'claimed'
+    })
+  }
+
+  /** Ends a claim whose object has gone, or did not go. */
+  unclaim(remover: string): void {
+    this.#database.transaction(() => {
+      this.#statements.dropHolds.run(remover)
+      this.#statements.dropSession.run(remover)
+    })
+  }
+
+  /** The object of that name, if it is being removed; a condemned one is from now on, whatever its grace. */
+  findRemoving(name: ObjectName): JournalObject | undefined {
+    return this.#database.transaction(() => {
+      this.#statements.removeCondemned.run(name)
+      const row = this.#statements.getObject.get(name)
+      return row?.state === REMOVING ? { number: row.number as number, name } : undefined
+    }, true)
+  }
+
   /** Before an object that is being removed goes: its chunks are taken off the index. */
   forgetChunks(number: number, entries: readonly PackEntry[] | 'unreadable'): void {
     const ids =
@@ -332,8 +365,12 @@ const SQL = {
   addObject: 'INSERT OR IGNORE INTO object (name, domain, sizeBytes, state) VALUES (?, ?, 0, ?)',
   getObject: 'SELECT number, state FROM object WHERE name = ?',
   setDomain: 'UPDATE object SET domain = ? WHERE number = ? AND domain IS NULL',
-  revive: `UPDATE object SET state = ${PENDING}, sinceMs = NULL WHERE number = ?`,
+  removeCondemned: `UPDATE object SET state = ${REMOVING} WHERE name = ? AND state = ${CONDEMNED}
+    AND NOT EXISTS (SELECT 1 FROM sessionObject s WHERE s.object = number)`,
   addIntent: `INSERT OR IGNORE INTO sessionObject VALUES (?, ?, ${INTENT})`,
+  getState: 'SELECT state FROM object WHERE number = ?',
+  isClaimed: `SELECT 1 FROM sessionObject WHERE object = ? AND state = ${CLAIMED} AND session <> ?`,
+  addClaim: `INSERT OR REPLACE INTO sessionObject VALUES (?, ?, ${CLAIMED})`,
   addPin: `INSERT OR IGNORE INTO sessionObject SELECT ?1, number, ${PINNED} FROM object
     WHERE number = ?2 AND state = ${COMMITTED}`,
   isHeld: `SELECT 1 FROM sessionObject WHERE session = ? AND object = ? AND state <> ${INTENT}`,

@@ -107,7 +107,8 @@ async function loadPacks(
       number,
       name,
       pack,
-      domain: (content?.domain ?? row.domain) as DomainId,
+      // The index, where it knows: a flipped bit of the header may spell another domain.
+      domain: (row.domain ?? content?.domain) as DomainId,
       sizeBytes: row.sizeBytes as number,
       images: guard(() => boundBy.all(number)).map((bind) => bind.image as number),
       entries,

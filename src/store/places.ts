@@ -43,7 +43,9 @@ export class Places {
     )
     this.#holder = database.prepare(
       `SELECT o.number, o.state, c.storedBytes FROM chunk c JOIN object o ON o.number = c.object
-       WHERE c.id = ?1 AND ${visible} ORDER BY o.state DESC, o.number LIMIT 1`,
+       WHERE c.id = ?1 AND ${visible} AND NOT EXISTS (
+         SELECT 1 FROM damage d WHERE d.object = c.object AND d.chunk = c.id)
+       ORDER BY o.state DESC, o.number LIMIT 1`,
     )
     this.#insert = database.prepare('INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?)')
     this.#delete = database.prepare('DELETE FROM chunk WHERE id = ? AND object = ?')
@@ -64,7 +66,7 @@ export class Places {
     )
   }
 
-  /** The object in which `find` would look first: what a writer needs to know. */
+  /** The object in which `find` would look first, those left out where the chunk is known to be bad: for writers. */
   findHolder(id: Uint8Array, sessionId: string): ChunkHolder | undefined {
     const row = guard(() => this.#holder.get(id, sessionId))
     if (row === undefined) return undefined

@@ -4,6 +4,7 @@ import type { Digest, PageId } from '../image/ids.ts'
 import { chunkCountOf, plainBytesOf } from './chunk.ts'
 import { ChunkReader, type WantedId } from './chunk-reader.ts'
 import { ID_BYTES, isZeroId } from './hashes.ts'
+import { inOrder } from './in-order.ts'
 import { type DiskMap, PAGE_IDS, readPage, ZERO_PAGE } from './map.ts'
 import type { RegionStore } from './region.ts'
 import { chunkIdAt } from './source.ts'
@@ -23,6 +24,8 @@ export interface MapPiece {
 
 /** Chunks in a row that are expected at most when a disk is read in order: 4 MiB of the usual ones. */
 const AHEAD_CHUNKS_MAX = 16
+/** Pages that are read at once where many are wanted. */
+const PAGES_AHEAD = 8
 
 /**
  * A disk map as a disk to read. Pages are read when they are first needed; chunks are checked whenever they are
@@ -93,21 +96,32 @@ export class MapDisk {
     const { chunkBytes } = this.#map
     const end = offset + lengthBytes
     const found: { offset: number; lengthBytes: number; holds: 'data' | 'zero' }[] = []
-    for (let at = offset; at < end; ) {
-      signal?.throwIfAborted()
-      const index = Math.floor(at / chunkBytes)
-      const pageIndex = Math.floor(index / PAGE_IDS)
-      const isZeroPage = this.#map.pages[pageIndex] === ZERO_PAGE
-      const page = isZeroPage ? undefined : (this.#findPage(index) ?? (await this.#loadPage(index)))
-      const isZero = page === undefined || isZeroId(page, (index % PAGE_IDS) * ID_BYTES)
-      // A zero page is one step, however large.
-      const nextIndex = isZeroPage ? (pageIndex + 1) * PAGE_IDS : index + 1
-      const next = Math.min(end, nextIndex * chunkBytes)
-      const holds = isZero ? 'zero' : 'data'
+    const add = (from: number, to: number, holds: 'data' | 'zero') => {
       const last = found.at(-1)
-      if (last?.holds === holds) last.lengthBytes += next - at
-      else found.push({ offset: at, lengthBytes: next - at, holds })
-      at = next
+      if (last?.holds === holds) last.lengthBytes += to - from
+      else found.push({ offset: from, lengthBytes: to - from, holds })
+    }
+    const pageBytes = PAGE_IDS * chunkBytes
+    const first = Math.floor(offset / pageBytes)
+    const pages = Array.from({ length: Math.ceil(end / pageBytes) - first }, (_, i) => first + i)
+    const load = (pageIndex: number): Promise<Buffer> | undefined =>
+      this.#pageIdAt(pageIndex) === ZERO_PAGE ? undefined : this.#loadPage(pageIndex)
+    for await (const [pageIndex, page] of inOrder(pages, PAGES_AHEAD, async (one) => load(one))) {
+      signal?.throwIfAborted()
+      const pageOffset = pageIndex * pageBytes
+      const from = Math.max(offset, pageOffset)
+      const to = Math.min(end, pageOffset + pageBytes)
+      if (page === undefined) {
+        add(from, to, 'zero')
+        continue
+      }
+      const isZero = zeroTest(page)
+      for (let at = from; at < to; ) {
+        const position = Math.floor((at - pageOffset) / chunkBytes)
+        const next = Math.min(to, pageOffset + (position + 1) * chunkBytes)
+        add(at, next, isZero(position) ? 'zero' : 'data')
+        at = next
+      }
     }
     return found
   }
@@ -147,7 +161,9 @@ export class MapDisk {
     const end = Math.ceil((offset + lengthBytes) / chunkBytes)
     const wanted: (WantedId | undefined)[] = []
     for (let index = first; index < end; index++) {
-      wanted.push(wantedAt(this.#findPage(index) ?? (await this.#loadPage(index)), index))
+      wanted.push(
+        wantedAt(this.#findPage(index) ?? (await this.#loadPage(Math.floor(index / PAGE_IDS))), index),
+      )
     }
     // Several are read together; and those behind them in the disk begin their way before we wait for these.
     if (wanted.length > 1) this.#chunks.expect(wanted.filter((each) => each !== undefined))
@@ -217,9 +233,20 @@ export class MapDisk {
     if (wanted.length > 0) this.#chunks.expect(wanted)
   }
 
-  #loadPage(index: number): Promise<Buffer> {
-    const id = this.#pageIdAt(Math.floor(index / PAGE_IDS))
+  #loadPage(pageIndex: number): Promise<Buffer> {
+    const id = this.#pageIdAt(pageIndex)
     return this.#region.pages.get(id, () => readPage(this.#region.objects, id))
+  }
+}
+
+/** Whether the id at a position of the page is that of zeroes, a word at a time: a large map has many of them. */
+function zeroTest(page: Buffer): (position: number) => boolean {
+  const { buffer, byteOffset, length } = page.byteOffset % 4 === 0 ? page : Buffer.from(page)
+  const words = new Uint32Array(buffer, byteOffset, length / 4)
+  return (position) => {
+    const first = position * (ID_BYTES / 4)
+    for (let i = first; i < first + ID_BYTES / 4; i++) if (words[i] !== 0) return false
+    return true
   }
 }
 

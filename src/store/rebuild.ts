@@ -88,7 +88,11 @@ export async function rebuildIndex(
   await forgetLost(database, objects, signal)
   const imageCount = await bindImages(database, objects, damaged, signal)
   const refCount = await listRefs(database, objects, damaged, signal)
-  const [first] = damaged
+  const isReferred = database.prepare('SELECT 1 FROM ref WHERE digest = ?')
+  // An image that lacks something and that nobody refers to was being removed, or never came to be.
+  const first = damaged.find(
+    ({ name }) => !name.startsWith('images/') || isReferred.get(hashOfName(name)) !== undefined,
+  )
   database.transaction(() => {
     database.setMeta('complete', 'yes')
     database.setMeta('rebuilt', 'yes')
@@ -105,11 +109,13 @@ async function forgetLost(
 ): Promise<void> {
   const all = database.prepare('SELECT number, name FROM object').all()
   const dropHolds = database.prepare('DELETE FROM sessionObject WHERE object = ?')
+  const dropBinds = database.prepare('DELETE FROM imageObject WHERE image = ?1 OR object = ?1')
   const dropObject = database.prepare('DELETE FROM object WHERE number = ?')
   for (const { number, name } of all) {
     if ((await objects.size(name as ObjectName, signal)) !== undefined) continue
     database.transaction(() => {
       dropHolds.run(number as number)
+      dropBinds.run(number as number)
       dropObject.run(number as number)
     })
   }

@@ -3,7 +3,10 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isFault } from '../image/fault.ts'
+import type { PackId } from '../image/ids.ts'
+import { Damage } from './damage.ts'
 import { assertHolds, captureDisks, noise } from './disks.fixture.ts'
+import { packName } from './names.ts'
 import { MapDisk } from './reader.ts'
 import {
   directoryRegion,
@@ -133,4 +136,61 @@ test('an index that lost rows is a finding, and a rebuild mends it', () =>
     assert.equal(report.chunkCount, 11)
     assert.deepEqual(await problemsOf(region, true), [])
     await assertHolds(region.store, digest, disks)
+  }))
+
+test('what an image needs and does not bind is a finding', async () => {
+  for (const prefix of ['packs/', 'pages/', 'signatures/']) {
+    await withRegions([directoryRegion], async (region) => {
+      const { digest } = await capture(region)
+      const { database } = region.store
+      const row = database.prepare('SELECT number, name FROM object WHERE name GLOB ?').get(`${prefix}*`)
+      database.prepare('DELETE FROM imageObject WHERE object = ?').run(row?.number as number)
+      const [problem, ...more] = await problemsOf(region, false)
+      assert.deepEqual(more, [])
+      assert.equal(problem?.image, digest)
+      assert.match(problem?.message ?? '', new RegExp(`I1: image .* needs ${String(row?.name)}`))
+      await region.store.rebuildIndex()
+      assert.deepEqual(await problemsOf(region, false), [])
+    })
+  }
+})
+
+test('a ref to an image that is not there, and one that says something else than the index, are findings', () =>
+  withRegions([directoryRegion], async (region) => {
+    const { digest } = await capture(region)
+    await region.store.setRef({ holder: 'me', digests: [digest], label: {} })
+    assert.deepEqual(await problemsOf(region, true), [])
+    const { database } = region.store
+    database
+      .prepare("INSERT INTO ref SELECT holder, ?, name FROM ref WHERE holder = 'me'")
+      .run('0'.repeat(64))
+    const messages = (await problemsOf(region, false)).map((problem) => problem.message)
+    assert.equal(messages.length, 2)
+    assert.match(messages[0] ?? '', /^I2: me refers to image 0+, which/)
+    assert.match(messages[1] ?? '', /^I2: the ref .* names other images/)
+  }))
+
+test('what is listed as damaged is told, and what is found is listed', () =>
+  withRegions([directoryRegion], async (region) => {
+    const { digest } = await capture(region)
+    const pack = await damage(region, 'packs/', flipAt(1000))
+    assert.ok((await problemsOf(region, true)).length > 0)
+    const rows = new Damage(region.store.database).list()
+    assert.ok(rows.some(({ name }) => name.endsWith(pack)))
+    await damage(region, 'packs/', flipAt(1000))
+    const again = await problemsOf(region, true)
+    assert.ok(again.length > 0 && again.every(({ message }) => message.startsWith('Listed as damaged')))
+    // What only the keys can tell is believed from the list where they are not used.
+    const whole = new Damage(region.store.database)
+    for (const { object, chunk } of rows) whole.forget(object, chunk)
+    const row = region.store.database.prepare('SELECT id, object FROM chunk LIMIT 1').get()
+    const [place] = region.store.places.find(row?.id as Uint8Array)
+    whole.note(
+      packName(place?.pack as PackId),
+      [{ chunk: row?.id as Uint8Array, message: 'wrong inside' }],
+      1,
+    )
+    const [named] = (await problemsOf(region, false)).filter(({ image }) => image === digest)
+    assert.equal(named?.message, 'wrong inside')
+    assert.equal(named?.chunk, Buffer.from(row?.id as Uint8Array).toString('hex'))
   }))

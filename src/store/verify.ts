@@ -3,15 +3,19 @@ import { Fault, isFault } from '../image/fault.ts'
 import type { ChunkId, Digest, PackId, PageId } from '../image/ids.ts'
 import type { ObjectName } from '../objects/names.ts'
 import { chunkCountOf, plainBytesOf } from './chunk.ts'
+import { Damage, type DamageRow } from './damage.ts'
 import { ID_BYTES, isZeroId } from './hashes.ts'
 import type { ImageContent, ImageDisk } from './image.ts'
+import { inOrder } from './in-order.ts'
+import { checkKeys } from './key-check.ts'
 import { PAGE_IDS, readPage, ZERO_PAGE } from './map.ts'
-import { hashOfName } from './names.ts'
-import { parsePackContent } from './pack.ts'
-import { checkStored, readChunk, readChunkAt } from './read-chunk.ts'
+import { hashOfName, imageName, packName, pageName, signatureName } from './names.ts'
+import { type PackEntry, parsePackContent } from './pack.ts'
+import { checkStored, readChunkAt, readOwnChunk } from './read-chunk.ts'
 import type { RegionStore } from './region.ts'
 import { checkSignature, readSignature } from './signature.ts'
 import { chunkIdAt } from './source.ts'
+import { bindProblems, boundBy, type PageNeeds, refProblems } from './verify-needs.ts'
 
 /** Something that is wrong, as exactly as it is known. `offset` is a byte of the disk. */
 export interface Problem {
@@ -49,9 +53,11 @@ export interface VerifyOptions {
 }
 
 const PROBLEMS_MAX = 1000
+/** Decompression runs on the thread pool: with so many at once it keeps the other cores busy. */
+const DECODE_COUNT = 8
 
 /** A page that was read and found right: its chunks that are not zero, the last of them, and what is wrong. */
-interface CheckedPage {
+interface CheckedPage extends PageNeeds {
   readonly dataCount: number
   readonly lastPosition: number
   readonly bad: ReadonlyMap<number, Problem>
@@ -59,19 +65,28 @@ interface CheckedPage {
 
 /**
  * Checks the committed part of a region whole: every pack against its name and its footer, every image down to each
- * chunk (I1). Writes nothing. Fault 'denied' for a deep check without the region's key. Hashing is done on the calling
- * thread: run it in one that may be busy.
+ * chunk, that it binds what it needs (I1), and that every ref's images are there (I2). Tells as well what is listed as
+ * damaged, and lists what it finds (`Damage`); else it writes nothing. Fault 'denied' for a deep check without the
+ * region's key. Hashing is done on the calling thread: run it in one that may be busy.
  */
 export async function verifyRegion(options: VerifyOptions): Promise<VerifyReport> {
   const verify = new Verify(options)
+  await verify.keys()
   await verify.packs()
   await verify.images()
+  await verify.refs()
+  verify.listed()
   return verify.report()
 }
 
 class Verify {
   readonly #region: RegionStore
   readonly #options: VerifyOptions
+  readonly #damage: Damage
+  /** What was listed before, by the object's name. */
+  readonly #listed: ReadonlyMap<ObjectName, readonly DamageRow[]>
+  /** What of it was found again, as `keyOf` writes it. */
+  readonly #seen = new Set<string>()
   readonly #problems: Problem[] = []
   #problemCount = 0
   #packCount = 0
@@ -80,6 +95,8 @@ class Verify {
   #logicalBytes = 0
   #dataBytes = 0
   #storedBytes = 0
+  /** Domains whose keys are damaged: nothing of them can be decoded, and that is told once. */
+  readonly #lockedDomains = new Set<string>()
   readonly #soundPacks = new Set<PackId>()
   /** Images share pages, and each page is looked at once. */
   readonly #pages = new Map<PageId, CheckedPage | Problem>()
@@ -87,6 +104,8 @@ class Verify {
   constructor(options: VerifyOptions) {
     this.#region = options.region
     this.#options = options
+    this.#damage = new Damage(options.region.database)
+    this.#listed = Map.groupBy(this.#damage.list(), (row) => row.name)
   }
 
   report(): VerifyReport {
@@ -105,6 +124,33 @@ class Verify {
   #add(problem: Problem): void {
     this.#problemCount++
     if (this.#problems.length < PROBLEMS_MAX) this.#problems.push(problem)
+  }
+
+  /** A problem of a committed object, which is listed for a repair; none if it is committed no longer. */
+  #addDamage(name: ObjectName, problem: Problem, chunk?: Uint8Array): void {
+    if (!this.#region.journal.isCommitted(name)) return
+    this.#add(problem)
+    this.#seen.add(keyOf(name, chunk))
+    const finding = { message: problem.message, ...(chunk === undefined ? {} : { chunk }) }
+    this.#damage.noteSoftly(name, [finding], this.#region.clock())
+  }
+
+  /** What is listed as damaged and was not met again: a repair looks at it and takes back what is not so. */
+  listed(): void {
+    for (const [name, rows] of this.#listed) {
+      for (const { chunk, message } of rows) {
+        if (this.#seen.has(keyOf(name, chunk)) || !this.#region.journal.isCommitted(name)) continue
+        const id = chunk === undefined ? {} : { chunk: chunk.toString('hex') as ChunkId }
+        this.#add({ message: `Listed as damaged: ${message}`, ...subjectOf(name), ...id })
+      }
+    }
+  }
+
+  async keys(): Promise<void> {
+    for (const { domain, message } of await checkKeys(this.#region, this.#options.signal)) {
+      this.#lockedDomains.add(domain)
+      this.#add({ message })
+    }
   }
 
   async packs(): Promise<void> {
@@ -137,32 +183,36 @@ class Verify {
       }
       const { domain, entries } = parsePackContent(pack, bytes)
       this.#chunkCount += entries.length
-      let isSound = true
-      for (const entry of entries) {
-        if (
-          !region.places.find(entry.id).some((place) => place.pack === pack && place.offset === entry.offset)
-        ) {
-          isSound = false
-          const chunk = entry.id.toString('hex') as ChunkId
-          this.#add({
-            message: `The index does not know chunk ${chunk} of pack ${pack}. Rebuild it.`,
-            pack,
-            chunk,
-          })
-        }
-        if (!deep) continue
-        const objects = {
-          get: async (_: ObjectName, from: number, length: number) => bytes.subarray(from, from + length),
-        }
-        const place = { ...entry, pack, domain }
-        await readChunkAt(objects, (one) => region.getDomain(one), place, entry.id).catch((error) => {
-          isSound = false
-          this.#add({ message: messageOf(error), pack, chunk: entry.id.toString('hex') as ChunkId })
+      let isSound = !this.#listed.has(name)
+      for (const { id, offset } of entries) {
+        if (region.places.find(id).some((place) => place.pack === pack && place.offset === offset)) continue
+        // Collected since the packs were listed: then its chunks are off the index, and that is right.
+        if (!region.journal.isCommitted(name)) return
+        isSound = false
+        const chunk = id.toString('hex') as ChunkId
+        this.#add({
+          message: `The index does not know chunk ${chunk} of pack ${pack}. Rebuild it.`,
+          pack,
+          chunk,
         })
+      }
+      if (deep && !this.#lockedDomains.has(domain)) {
+        const open = await region.getDomain(domain)
+        const get = async (_: ObjectName, from: number, length: number) => bytes.subarray(from, from + length)
+        const decode = (entry: PackEntry) =>
+          readChunkAt({ get }, async () => open, { ...entry, pack, domain }, entry.id).then(
+            () => undefined,
+            messageOf,
+          )
+        for await (const [{ id }, message] of inOrder(entries, DECODE_COUNT, decode)) {
+          if (message === undefined) continue
+          isSound = false
+          this.#addDamage(name, { message, pack, chunk: id.toString('hex') as ChunkId }, id)
+        }
       }
       if (isSound) this.#soundPacks.add(pack)
     } catch (error) {
-      this.#add({ message: messageOf(error), pack })
+      this.#addDamage(name, { message: messageOf(error), pack })
     }
   }
 
@@ -173,9 +223,14 @@ class Verify {
       try {
         const image = await this.#region.getImage(digest, this.#options.signal)
         await this.#signature(digest, image)
-        for (const disk of image.disks) await this.#disk(digest, disk)
+        const needs = new Map<ObjectName, PageNeeds>()
+        for (const disk of image.disks) await this.#disk(digest, disk, needs)
+        const bound = boundBy(this.#region, digest)
+        for (const problem of bindProblems(digest, bound, needs)) {
+          if (this.#region.hasImage(digest)) this.#add(problem)
+        }
       } catch (error) {
-        this.#add({ message: messageOf(error), image: digest })
+        this.#addDamage(imageName(digest), { message: messageOf(error), image: digest })
       }
     }
   }
@@ -184,13 +239,14 @@ class Verify {
     const { region, deep, signal } = this.#options
     try {
       const bytes = await readSignature(region.objects, digest, signal)
-      if (deep) checkSignature(await region.getDomain(image.domain), image, bytes)
+      if (!deep || this.#lockedDomains.has(image.domain)) return
+      checkSignature(await region.getDomain(image.domain), image, bytes)
     } catch (error) {
-      this.#add({ message: messageOf(error), image: digest })
+      this.#addDamage(signatureName(digest), { message: messageOf(error), image: digest })
     }
   }
 
-  async #disk(image: Digest, disk: ImageDisk): Promise<void> {
+  async #disk(image: Digest, disk: ImageDisk, needs: Map<ObjectName, PageNeeds>): Promise<void> {
     this.#logicalBytes += disk.sizeBytes
     for (const [pageIndex, page] of disk.pages.entries()) {
       if (page === ZERO_PAGE) continue
@@ -202,9 +258,10 @@ class Verify {
         this.#pages.set(page, found)
       }
       if ('message' in found) {
-        this.#add({ ...found, ...where, offset: first * disk.chunkBytes })
+        this.#addDamage(pageName(page), { ...found, ...where, offset: first * disk.chunkBytes })
         continue
       }
+      needs.set(pageName(page), found)
       this.#dataBytes += found.dataCount * disk.chunkBytes
       const last = chunkCountOf(disk.sizeBytes, disk.chunkBytes) - 1
       if (first + found.lastPosition === last) {
@@ -225,6 +282,7 @@ class Verify {
       return { message: messageOf(error), page: id }
     }
     const bad = new Map<number, Problem>()
+    const packs = new Map<string, readonly PackId[]>()
     let dataCount = 0
     let lastPosition = -1
     for (let position = 0; position < PAGE_IDS; position++) {
@@ -232,20 +290,54 @@ class Verify {
       dataCount++
       lastPosition = position
       const chunkId = page.subarray(position * ID_BYTES, (position + 1) * ID_BYTES)
-      const places = region.places.find(chunkId)
-      if (places.some((place) => this.#soundPacks.has(place.pack))) continue
-      // Its pack is damaged somewhere: whether this chunk is, only reading it tells.
-      try {
-        await (this.#options.deep ? readChunk(region, chunkId) : checkStored(region, chunkId))
-      } catch (error) {
-        const pack = places[0]?.pack
-        const chunk = chunkIdAt(page, position)
-        bad.set(position, { message: messageOf(error), chunk, ...(pack === undefined ? {} : { pack }) })
-      }
+      const choice = region.places.find(chunkId).map((place) => place.pack)
+      if (choice.length > 0) packs.set(choice.join(), choice)
+      if (choice.some((pack) => this.#soundPacks.has(pack))) continue
+      const message = await this.#chunkProblem(chunkId, choice)
+      if (message === undefined) continue
+      const [pack] = choice
+      bad.set(position, {
+        message,
+        chunk: chunkIdAt(page, position),
+        ...(pack === undefined ? {} : { pack }),
+      })
     }
     await new Promise(setImmediate)
-    return { dataCount, lastPosition, bad }
+    return { dataCount, lastPosition, bad, packs: [...packs.values()] }
   }
+
+  /** Its packs are damaged somewhere: whether this chunk is, only reading it tells, or what is listed. */
+  async #chunkProblem(id: Uint8Array, packs: readonly PackId[]): Promise<string | undefined> {
+    const { region, deep } = this.#options
+    const rows = packs.map((pack) => this.#listed.get(packName(pack))?.find((row) => row.chunk?.equals(id)))
+    const domains = deep ? region.places.find(id).map((place) => place.domain) : []
+    const isDecoding = deep && !domains.some((domain) => this.#lockedDomains.has(domain))
+    if (!isDecoding && rows.length > 0 && !rows.includes(undefined)) return rows.at(-1)?.message
+    try {
+      await (isDecoding ? readOwnChunk(region, id) : checkStored(region, id))
+      return undefined
+    } catch (error) {
+      return messageOf(error)
+    }
+  }
+
+  async refs(): Promise<void> {
+    for await (const { name, message } of refProblems(this.#region, this.#options.signal)) {
+      if (name === undefined) this.#add({ message })
+      else this.#addDamage(name, { message })
+    }
+  }
+}
+
+const keyOf = (name: ObjectName, chunk?: Uint8Array) =>
+  `${name} ${chunk === undefined ? '' : Buffer.from(chunk).toString('hex')}`
+
+/** What a problem of an object is about. */
+function subjectOf(name: ObjectName): Pick<Problem, 'pack' | 'page' | 'image'> {
+  const hash = hashOfName(name)
+  if (name.startsWith('packs/')) return { pack: hash as PackId }
+  if (name.startsWith('pages/')) return { page: hash as PageId }
+  return /^(images|signatures)\//.test(name) ? { image: hash as Digest } : {}
 }
 
 /** SHA-256 that lets others on this thread have their turn every 4 MiB. */
