@@ -7,7 +7,7 @@ import type { TestContext } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { KeyPair } from '../../demo/clients.ts'
 import type { ShownImage, ShownMachine, ShownTask } from '../../src/wire/native/show.ts'
-import { newPlace, type Place, REGIONS } from './harness.ts'
+import { newPlace, type Place, type PlaceOptions, REGIONS } from './harness.ts'
 import { DESKTOP_TYPE, HOME } from './valid-calls.ts'
 import {
   type Answer,
@@ -32,6 +32,7 @@ export interface SmallPlace extends Place {
 export async function newSmallPlace(
   t: TestContext,
   environment: Readonly<Record<string, string>> = {},
+  more: Pick<PlaceOptions, 'wrapper'> = {},
 ): Promise<SmallPlace> {
   const importDirectory = await mkdtemp(join(tmpdir(), 'calo-imports-'))
   await writeFile(join(importDirectory, 'small.raw'), randomBytes(SMALL_BYTES))
@@ -47,6 +48,7 @@ export async function newSmallPlace(
     return rm(importDirectory, { recursive: true, force: true })
   })
   const place: Place = await newPlace(t, {
+    ...more,
     importDirectory,
     environment: {
       CALOTYPE_HOST_DRIVER: 'simulated',
