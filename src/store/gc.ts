@@ -382,9 +382,11 @@ class Collection {
       }
       const lives = await findLive(region, numbers, signal)
       for (const life of lives) {
-        const liveBytes = life.isWhole
-          ? life.entries.reduce((sum, entry, i) => sum + (life.isLive[i] === true ? entry.storedBytes : 0), 0)
-          : life.sizeBytes
+        // Header and footer count where all of it is needed, else a small pack would be moved again and again.
+        const isAll = !life.isWhole || !life.isLive.includes(false)
+        const liveBytes = isAll
+          ? life.sizeBytes
+          : life.entries.reduce((sum, entry, i) => sum + (life.isLive[i] === true ? entry.storedBytes : 0), 0)
         if (!life.isWhole) {
           const why = 'it cannot be read: run "calotype store scrub --repair"'
           this.#add({ step: 'wait', what: 'pack', name: life.name, why, bytes: life.sizeBytes })

@@ -191,6 +191,8 @@ export class RegionStore implements ReadOnlyRegion {
         this.journal.forget(id, number)
         continue
       }
+      // It may be there and not be safe yet: the process ended before the put did. 'present' promises as much as 'stored'.
+      await this.objects.put(name, await this.objects.get(name, 0, sizeBytes, signal), signal)
       const entries = name.startsWith('packs/') ? await this.#entriesOf(name, signal) : []
       this.journal.settle(id, { number, isNew: false }, 'stored', sizeBytes, entries)
     }
