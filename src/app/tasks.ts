@@ -18,6 +18,8 @@ const CANCELLABLE: readonly TaskKind[] = [
   'scrub-region',
   'repair-region',
 ]
+/** What they tell is of a whole region, so of all projects: reading it takes the right that starting them takes. */
+const OF_REGIONS: readonly TaskKind[] = ['verify-region', 'collect-garbage', 'scrub-region', 'repair-region']
 const WAIT_MAX_MS = 60_000
 
 export function createTasks({ catalog, runner }: Parts, guard: Guard): App['tasks'] {
@@ -35,7 +37,10 @@ export function createTasks({ catalog, runner }: Parts, guard: Guard): App['task
     return row === undefined ? undefined : taskOf(row)
   }
 
-  const targetOf = ({ projectId, regionId, id }: Task) => ({ projectId, regionId, resource: `task/${id}` })
+  const targetOf = ({ projectId, regionId, id, kind }: Task) => ({
+    ...{ projectId, regionId, resource: `task/${id}` },
+    ...(OF_REGIONS.includes(kind) ? { reach: 'account' as const } : {}),
+  })
 
   /** Whoever has no right in a task's project at all is not told that it exists (I10). */
   const hide = (error: unknown) =>
@@ -56,8 +61,17 @@ export function createTasks({ catalog, runner }: Parts, guard: Guard): App['task
         projectId: filter.projectId,
         resource: 'task/*',
       })
+      const wide = { projectId: filter.projectId, resource: 'task/*', reach: 'account' as const }
+      const isWide = await guard.admit(caller, 'tasks.list', wide).then(
+        () => true,
+        (error) => {
+          if (isFault(error, 'denied')) return false
+          throw error
+        },
+      )
       const query = () => {
         let q = catalog.rows.selectFrom('task').where('projectId', '=', projectId)
+        if (!isWide) q = q.where('kind', 'not in', OF_REGIONS)
         if (filter.kind !== undefined) q = q.where('kind', '=', filter.kind)
         if (filter.parentId !== undefined) q = q.where('parentId', '=', filter.parentId)
         if (filter.live === true) q = q.where('endedAtMs', 'is', null)

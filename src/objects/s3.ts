@@ -152,7 +152,7 @@ class S3Objects implements ObjectStore {
           },
         )
       }
-      if ((ContentLength ?? 0) < lengthBytes) {
+      if (ContentLength !== undefined && ContentLength < lengthBytes) {
         stream.destroy()
         throw short(name)
       }

@@ -54,6 +54,8 @@ export class Compressor {
       return zstdCompressSync(plain, { chunkSize: output.length, params: PARAMS })
     }
     // The end of the frame is asked for at once and has room: zstd writes the whole frame and is ready for the next one.
+    // What an earlier call left must not be taken for the answer of one that failed.
+    state.fill(1)
     binding.writeSync(constants.ZSTD_e_end, plain, 0, plain.length, output, 0, output.length)
     const [freeBytes = 0, leftBytes] = state
     assert(leftBytes === 0 && freeBytes < output.length, 'zstd takes a whole chunk at once')

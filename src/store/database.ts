@@ -141,8 +141,15 @@ export class IndexDatabase {
    */
   #sync(): void {
     if (this.#path === ':memory:') return
-    this.#log ??= openSync(`${this.#path}-wal`, 'r')
-    fdatasyncSync(this.#log)
+    try {
+      this.#log ??= openSync(`${this.#path}-wal`, 'r')
+      fdatasyncSync(this.#log)
+    } catch (cause) {
+      throw new Fault('unavailable', 'The index cannot be made safe on its disk.', {
+        subject: 'store',
+        cause,
+      })
+    }
   }
 
   getMeta(key: string): string | undefined {

@@ -35,7 +35,10 @@ export function gcStatements(database: IndexDatabase) {
       AND ${NOT_HELD} AND ${NOT_BOUND}`,
     unlooked: `SELECT number, max(1, sizeBytes / 65536) AS chunkCount FROM object WHERE state = ${COMMITTED}
       AND name >= 'packs/' AND name < 'packs0' AND liveBytes IS NULL ORDER BY number`,
-    setLive: `UPDATE object SET liveBytes = ? WHERE number = ? AND state = ${COMMITTED}`,
+    // Not while an image that is still being written binds it: it cannot be read, and counts as needing all.
+    setLive: `UPDATE object SET liveBytes = ? WHERE number = ? AND state = ${COMMITTED} AND NOT EXISTS (
+      SELECT 1 FROM imageObject b JOIN object i ON i.number = b.image
+      WHERE b.object = object.number AND i.state <> ${COMMITTED})`,
     sparse: `SELECT ${ROW}, liveBytes FROM object WHERE state = ${COMMITTED} AND liveBytes < ? * sizeBytes
       AND name >= 'packs/' AND name < 'packs0' ORDER BY number`,
     condemned: `SELECT ${ROW} FROM object WHERE state = ${CONDEMNED} AND sinceMs <= ?`,

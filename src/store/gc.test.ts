@@ -2,10 +2,12 @@ import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import type { Digest } from '../image/ids.ts'
+import type { Digest, PageId } from '../image/ids.ts'
 import { parseObjectName } from '../objects/names.ts'
 import { assertHolds, captureDisks, noise, type TestDisk, writeDisks } from './disks.fixture.ts'
 import { collectGarbage, type GcItem, type GcOptions } from './gc.ts'
+import { pageName } from './names.ts'
+import { pullImage } from './pull.ts'
 import {
   directoryRegion,
   memoryRegion,
@@ -198,4 +200,76 @@ test('a pack is not moved away from under an image that came to need it meanwhil
     await region.store.dropRef('one')
     await collect(region)
     await assertSound(region, [[late?.digest as Digest, [1, 3]]])
+  }))
+
+test('two broken copies of one image leave none that lacks something', () =>
+  withRegions([memoryRegion, memoryRegion], async (source, target) => {
+    const { digest } = await capture(source, 'one', range(1, 8))
+    const name = `images/${digest}`
+    const put = target.objects.put.bind(target.objects)
+    const reached = Promise.withResolvers<void>()
+    const gate = Promise.withResolvers<void>()
+    let isFirst = true
+    // The first copy comes to the image object first, and the second one writes it.
+    target.objects.put = async (one, bytes, signal) => {
+      if (one === name && isFirst) {
+        isFirst = false
+        reached.resolve()
+        await gate.promise
+      }
+      return put(one, bytes, signal)
+    }
+    const putRef = target.store.putRef.bind(target.store)
+    target.store.putRef = async () => {
+      throw new Error('broken off')
+    }
+    const copy = (sessionId: string) =>
+      pullImage({
+        source: source.store,
+        target: target.store,
+        digest,
+        sessionId,
+        ref: { holder: sessionId, label: {} },
+      })
+    const first = copy('c1')
+    await reached.promise
+    await assert.rejects(copy('c2'), /broken off/)
+    gate.resolve()
+    await assert.rejects(first, /broken off/)
+    await target.store.abortSession('c1')
+    await target.store.abortSession('c2')
+    target.store.putRef = putRef
+    await copy('c3')
+    await assertSound(target, [[digest, range(1, 8)]])
+    await target.store.dropRef('c3')
+    await collect(target)
+    assert.deepEqual(await objectNames(target.objects), [])
+  }))
+
+test('a session that is about to write what another commits may rely on it', () =>
+  withRegions([memoryRegion], async (region) => {
+    const { content } = await capture(region, 'one', [1])
+    const page = pageName(content.disks[0]?.pages[0] as PageId)
+    await region.store.openSession('late', domain)
+    const { journal } = region.store
+    assert.equal(journal.intend('late', page, null)?.isNew, false)
+    assert.equal(region.store.holdsOf('late').findObject(page), journal.findObject(page, 'late')?.number)
+  }))
+
+test('a damaged ref that is newer than what the index has keeps the images, and stays', () =>
+  withRegions([directoryRegion], async (region) => {
+    const one = await capture(region, 'one', range(1, 3))
+    const two = await capture(region, 'two', range(20, 3))
+    await region.store.setRef({ holder: 'vm', digests: [one.digest], label: {} })
+    await region.store.setRef({ holder: 'vm', digests: [two.digest], label: {} })
+    await region.store.dropRef('two')
+    const refs = (await objectNames(region.objects)).filter((name) => name.startsWith('refs/vm/'))
+    assert.equal(refs.length, 2)
+    await writeFile(join(region.folder, String(refs[1])), 'damaged')
+    await region.store.rebuildIndex()
+    region.store.database.prepare('DELETE FROM ref WHERE holder = ?').run('vm')
+    await region.store.rebuildIndex()
+    region.store.database.setMeta('incomplete', undefined)
+    for (let i = 0; i < 3; i++) await collect(region)
+    await assertHolds(region.store, two.digest, diskOf(range(20, 3)))
   }))

@@ -102,6 +102,8 @@ class Collection {
   /** Dry run: images that would be condemned, and objects that would. */
   readonly #images = new Set<number>()
   readonly #paper: Row[] = []
+  /** Newer than what the index has of their holders: what they need nobody knows. */
+  #damagedRefs: ReadonlySet<ObjectName> = new Set()
 
   constructor(options: GcOptions) {
     this.#options = options
@@ -184,12 +186,12 @@ class Collection {
     }
     // What a rebuild did not see was missing from its lists, and what it needs would look needless.
     const unseen = strange.find((name) => name.startsWith('images/') || name.startsWith('refs/'))
-    if (database.getMeta('rebuilt') !== undefined && unseen !== undefined) {
-      database.transaction(() =>
-        database.setMeta('incomplete', `${unseen} was not seen when the index was made`),
-      )
+    const isUnsure = database.getMeta('rebuilt') !== undefined && unseen !== undefined
+    const doubt = isUnsure ? `${unseen} was not seen when the index was made` : undefined
+    const incomplete = database.getMeta('incomplete') ?? doubt
+    if (incomplete !== undefined && !isDryRun) {
+      database.transaction(() => database.setMeta('incomplete', incomplete))
     }
-    const incomplete = database.getMeta('incomplete')
     if (incomplete !== undefined) {
       const why = `${incomplete}: repair with "calotype store scrub --repair", then "calotype store rebuild-index"`
       this.#add({ step: 'wait', what: 'object', name: 'everything', why, bytes: 0 })
@@ -214,6 +216,7 @@ class Collection {
   async condemnImages(): Promise<void> {
     const { region, isDryRun } = this.#options
     const damaged = await this.#checkRefs()
+    this.#damagedRefs = new Set(damaged)
     for (const row of this.#list(this.#sql.unneededImages)) {
       if (damaged.length > 0) {
         const why = `${damaged[0]} is damaged: it may need this image. Repair it, or remove it`
@@ -284,7 +287,9 @@ class Collection {
     for (const kind of [...KINDS, 'refs'] as const) {
       const isRef = kind === 'refs'
       const why = isRef ? 'a later one replaced it' : 'no image needs it'
-      const rows = isRef ? this.#list(this.#sql.replacedRefs) : this.#listUnbound(kind)
+      const rows = isRef
+        ? this.#list(this.#sql.replacedRefs).filter((row) => !this.#damagedRefs.has(row.name))
+        : this.#listUnbound(kind)
       for (let at = 0; at < rows.length; at += CONDEMN_AT_ONCE) {
         const some = rows.slice(at, at + CONDEMN_AT_ONCE)
         const isCondemned = (row: Row) =>

@@ -142,7 +142,11 @@ export class Journal {
       this.#touch(sessionId)
       this.#places.insert(object.number, entries.slice(0, CHUNKS_AT_ONCE))
       this.#statements.setSize.run(sizeBytes, object.number)
-      if (answer === 'present' && object.isNew) this.#statements.setState.run(COMMITTED, object.number)
+      if (answer === 'present' && object.isNew) {
+        this.#statements.setState.run(COMMITTED, object.number)
+        // An image is never without what it needs. All of that is durable; if nobody refers to it, a collection takes it.
+        this.#statements.commitBound.run(object.number)
+      }
       this.#statements.setStored.run(sessionId, object.number)
     })
   }
@@ -155,7 +159,8 @@ export class Journal {
     return this.#database.transaction(() => {
       this.#touch(sessionId)
       this.#statements.addPin.run(sessionId, number)
-      return this.#statements.isHeld.get(sessionId, number) !== undefined
+      // Any hold keeps a committed object from being condemned, also that of a put of ours that is still on its way.
+      return this.#statements.isPinned.get(sessionId, number) !== undefined
     })
   }
 
@@ -373,6 +378,8 @@ const SQL = {
   addClaim: `INSERT OR REPLACE INTO sessionObject VALUES (?, ?, ${CLAIMED})`,
   addPin: `INSERT OR IGNORE INTO sessionObject SELECT ?1, number, ${PINNED} FROM object
     WHERE number = ?2 AND state = ${COMMITTED}`,
+  isPinned: `SELECT 1 FROM sessionObject s JOIN object o ON o.number = s.object
+    WHERE s.session = ? AND s.object = ? AND o.state = ${COMMITTED}`,
   isHeld: `SELECT 1 FROM sessionObject WHERE session = ? AND object = ? AND state <> ${INTENT}`,
   findVisible: `SELECT o.number, o.state FROM object o WHERE o.name = ?1 AND (o.state = ${COMMITTED} OR EXISTS (
     SELECT 1 FROM sessionObject s WHERE s.session = ?2 AND s.object = o.number AND s.state = ${STORED}))`,
@@ -390,6 +397,8 @@ const SQL = {
   dropObjectIn: 'DELETE FROM object WHERE number = ? AND state = ?',
   commitObjects: `UPDATE object SET state = ${COMMITTED} WHERE state = ${PENDING}
     AND number IN (SELECT object FROM sessionObject WHERE session = ? AND state = ${STORED})`,
+  commitBound: `UPDATE object SET state = ${COMMITTED} WHERE state = ${PENDING}
+    AND number IN (SELECT object FROM imageObject WHERE image = ?)`,
   dropHolds: 'DELETE FROM sessionObject WHERE session = ?',
   dropSession: 'DELETE FROM session WHERE id = ?',
   addRef: 'INSERT INTO ref VALUES (?, ?, ?)',

@@ -366,7 +366,8 @@ export class RegionStore implements ReadOnlyRegion {
       if (name.startsWith('packs/')) {
         this.journal.forgetChunks(number, await this.#entriesOf(name, signal).catch(unreadable))
       }
-      await this.objects.remove(name, signal)
+      // To its end: a removal that was given up may still be on its way, and would take what is put under the name next.
+      await this.objects.remove(name)
       this.journal.removed(number)
     } finally {
       this.journal.unclaim(remover)

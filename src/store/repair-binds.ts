@@ -6,6 +6,7 @@ import { ID_BYTES, isZeroId } from './hashes.ts'
 import { PAGE_IDS, readPage, ZERO_PAGE } from './map.ts'
 import { imageName, PUBLIC_DOMAIN, pageName, signatureName } from './names.ts'
 import { type FoundChunk, findChunk } from './peer-chunk.ts'
+import { readRef } from './refs.ts'
 import type { RegionStore } from './region.ts'
 import { addBeside, bindTo, newSession } from './repair-add.ts'
 import { readRight } from './repair-object.ts'
@@ -28,7 +29,7 @@ export async function repairBinds(options: RepairOptions, run: RepairRun): Promi
     if (number !== undefined) await binds.image(number, digest)
   }
   await binds.fetchMissing()
-  binds.refs()
+  await binds.refs()
   if (binds.isWhole) database.transaction(() => database.setMeta('incomplete', undefined), true)
 }
 
@@ -169,12 +170,19 @@ class Binds {
   }
 
   /** A ref that could not be read names nobody knows what: only who made it can say. */
-  refs(): void {
-    const known = new Set(this.#region.listRefs().map(({ holder }) => holder))
+  async refs(): Promise<void> {
+    const known = new Set(this.#region.listRefs().map(({ name }) => String(name)))
     const sql = `SELECT name FROM object WHERE state = ${COMMITTED} AND name GLOB 'refs/*'`
     for (const { name } of guard(() => this.#region.database.prepare(sql).all())) {
       const holder = String(name).split('/')[1] ?? ''
-      if (known.has(holder)) continue
+      if (known.has(String(name))) continue
+      try {
+        // One that was replaced: the collection takes it.
+        await readRef(this.#region.objects, name as ObjectName)
+        if (this.#region.journal.findRef(holder) !== undefined) continue
+      } catch (error) {
+        if (!isFault(error, 'corrupt') && !isFault(error, 'absent')) throw error
+      }
       this.isWhole = false
       this.#run.lost({
         message: `The ref of ${holder} cannot be read, nor what it needs be known, until it is set again.`,

@@ -50,6 +50,8 @@ export function createJobs(options: JobsOptions): StoreJobs {
   const stores = new Map<RegionId, Promise<RegionStore>>()
   let serving: { worker: Worker; ready: Promise<void> } | undefined
   const repairs = new Map<RegionId, Promise<unknown>>()
+  const usages = new Map<RegionId, Promise<RegionUsage>>()
+  const closed = new AbortController()
   const damageListeners: ((regionId: RegionId) => void)[] = []
   let closing = false
 
@@ -194,8 +196,17 @@ export function createJobs(options: JobsOptions): StoreJobs {
       return repaired
     },
     usage(regionId, signal) {
+      signal.throwIfAborted()
       const data: UsageData = { place: placeOf(regionId) }
-      return runThread<RegionUsage>(entry('usage'), data, { signal })
+      // One look at a region at a time, however many ask: it reads every map. Who gave up does not stop it for others.
+      let using = usages.get(regionId)
+      if (using === undefined) {
+        using = runThread<RegionUsage>(entry('usage'), data, { signal: closed.signal }).finally(() =>
+          usages.delete(regionId),
+        )
+        usages.set(regionId, using)
+      }
+      return using
     },
     onDamage(listener) {
       damageListeners.push(listener)
@@ -213,6 +224,7 @@ export function createJobs(options: JobsOptions): StoreJobs {
     },
     async close() {
       closing = true
+      closed.abort(new Fault('unavailable', 'The server is stopping.', { subject: 'store' }))
       const worker = serving?.worker
       if (worker !== undefined) {
         const ended = new Promise((resolve) => worker.once('exit', resolve))
