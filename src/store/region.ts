@@ -184,6 +184,8 @@ export class RegionStore implements ReadOnlyRegion {
    */
   async openSession(id: string, domain: DomainId, signal?: AbortSignal): Promise<void> {
     assert(id !== '')
+    // It may have been ended since, and is a new one of the same name.
+    this.#holds.delete(id)
     this.journal.open(id, domain)
     for (const { number, name } of this.journal.listIntents(id)) {
       const sizeBytes = await this.objects.size(name, signal)
