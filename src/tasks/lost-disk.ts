@@ -3,6 +3,8 @@ import { Fault, isFault } from '../image/fault.ts'
 import type { MachineId } from '../image/ids.ts'
 import type { TaskParts } from './parts.ts'
 
+const POWER_LOOKS = 20
+const POWER_AGAIN_MS = 100
 /** After a long absence of ours, QEMU looks for its base again within 16 s; until then its reads fail. */
 const PATIENCE = { forMs: 40_000, againMs: 2_000 }
 
@@ -47,7 +49,11 @@ export async function explainLostDisk(
     })
   }
   if (!wasRunning) return error
-  if ((await host.power(id)) !== 'running') {
+  // A connection ends a moment before its process is seen to be gone.
+  const looks = error.reason === undefined ? POWER_LOOKS : 1
+  for (let look = 0; look < looks; look++) {
+    if (look > 0) await delay(POWER_AGAIN_MS)
+    if ((await host.power(id)) === 'running') continue
     return because(
       'The machine went off while an image was being made of it, and with it the moment the image was of. Make it again.',
     )
