@@ -364,16 +364,18 @@ export class RegionStore implements ReadOnlyRegion {
       claim = this.journal.claim(remover, number, owner)
     }
     if (claim === 'gone') return
-    try {
-      if (name.startsWith('packs/')) {
-        this.journal.forgetChunks(number, await this.#entriesOf(name, signal).catch(unreadable))
-      }
-      // To its end: a removal that was given up may still be on its way, and would take what is put under the name next.
-      await this.objects.remove(name)
-      this.journal.removed(number)
-    } finally {
-      this.journal.unclaim(remover)
+    const removal = this.#remove(number, name, signal).finally(() => this.journal.unclaim(remover))
+    // Who gives up leaves the removal its claim: on its way still, it would take what somebody puts under the name next.
+    removal.catch(() => {})
+    await untilAborted(removal, signal)
+  }
+
+  async #remove(number: number, name: ObjectName, signal: AbortSignal | undefined): Promise<void> {
+    if (name.startsWith('packs/')) {
+      this.journal.forgetChunks(number, await this.#entriesOf(name, signal).catch(unreadable))
     }
+    await this.objects.remove(name)
+    this.journal.removed(number)
   }
 
   async #entriesOf(name: ObjectName, signal?: AbortSignal): Promise<readonly PackEntry[]> {
@@ -404,4 +406,18 @@ function stuck(name: ObjectName): Fault {
 function unreadable(error: unknown): 'unreadable' {
   if (isFault(error, 'corrupt') || isFault(error, 'absent')) return 'unreadable'
   throw error
+}
+
+/** As `work`, or the signal's reason if that comes first; the work goes on. */
+async function untilAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return work
+  const aborted = Promise.withResolvers<never>()
+  const stop = () => aborted.reject(signal.reason)
+  signal.addEventListener('abort', stop, { once: true })
+  if (signal.aborted) stop()
+  try {
+    await Promise.race([work, aborted.promise])
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
 }
