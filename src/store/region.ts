@@ -188,15 +188,24 @@ export class RegionStore implements ReadOnlyRegion {
     this.#holds.delete(id)
     this.journal.open(id, domain)
     for (const { number, name } of this.journal.listIntents(id)) {
-      const sizeBytes = await this.objects.size(name, signal)
-      if (sizeBytes === undefined) {
-        this.journal.forget(id, number)
-        continue
-      }
+      const found = await this.#findWritten(name, signal)
+      if (found === undefined) this.journal.forget(id, number)
+      else this.journal.settle(id, { number, isNew: false }, 'stored', found.sizeBytes, found.entries)
+    }
+  }
+
+  /** What a put that was broken off has left, safe by now; undefined if that is nothing. */
+  async #findWritten(name: ObjectName, signal: AbortSignal | undefined) {
+    const sizeBytes = await this.objects.size(name, signal)
+    if (sizeBytes === undefined) return undefined
+    try {
       // It may be there and not be safe yet: the process ended before the put did. 'present' promises as much as 'stored'.
       await this.objects.put(name, await this.objects.get(name, 0, sizeBytes, signal), signal)
-      const entries = name.startsWith('packs/') ? await this.#entriesOf(name, signal) : []
-      this.journal.settle(id, { number, isNew: false }, 'stored', sizeBytes, entries)
+      return { sizeBytes, entries: name.startsWith('packs/') ? await this.#entriesOf(name, signal) : [] }
+    } catch (error) {
+      // Somebody ended the session between two looks.
+      if (isFault(error, 'absent')) return undefined
+      throw error
     }
   }
 
