@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { PLAIN_CONFIG } from '../src/image/config.ts'
 import type { PageId } from '../src/image/ids.ts'
 import { ID_BYTES, sha256 } from '../src/store/hashes.ts'
 import { encodeImage } from '../src/store/image.ts'
@@ -103,7 +104,7 @@ class Filler {
           pages: pages.map((one) => one.id),
         },
       ],
-      firmware: 'bios',
+      config: PLAIN_CONFIG,
       os: { type: 'linux', name },
       parent: null,
       consistency: 'crash',

@@ -27,9 +27,12 @@ zstd                            zstd
 busybox                         busybox-static
 '
 
-# Only `setup.sh tests` wants these: a real S3 service on this machine.
+# Only `setup.sh tests` wants these: a Debian to build a guest of, a real S3 service on this machine.
 if [ "${1:-}" = tests ]; then
   needs+='
+mmdebstrap                      mmdebstrap
+fakeroot                        fakeroot
+newuidmap                       uidmap
 ceph-mon                        ceph-mon
 ceph-osd                        ceph-osd
 radosgw                         radosgw

@@ -79,6 +79,8 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   const ensured = await ensureAllRefs(taskParts, settings, note)
   const upkeep = await startUpkeep(taskParts, runner, settings, note)
   onClose(() => upkeep.close())
+  const schedule = await startSchedule(taskParts, runner, settings, note)
+  onClose(() => schedule.close())
   const gateway = await createWire(
     {
       catalog,
@@ -94,6 +96,7 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
       })),
       defaultRegionId: settings.defaultRegion,
       imagesPerRegionMax: settings.imagesPerRegionMax,
+      snapshotsPerRegionMax: settings.snapshotsPerRegionMax,
       importDirectory: settings.importDirectory,
       upkeep: {
         gcGraceMs: settings.gc.graceHours * HOUR_MS,
@@ -122,6 +125,7 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   await writePrivate(endpointPath, `${url}\n`)
   onClose(() => rm(endpointPath, { force: true }))
   await upkeep.look()
+  await schedule.look()
   log.info({ url, data: settings.data, resumed, adopted, ensured }, 'ready')
   return url
 }
@@ -162,6 +166,16 @@ async function startUpkeep(
   })
 }
 
+async function startSchedule(
+  { catalog, clock }: import('./tasks/parts.ts').TaskParts,
+  runner: import('./tasks/runner.ts').Runner,
+  { snapshotsPerRegionMax }: Settings,
+  log: (record: Record<string, unknown>) => void,
+) {
+  const { createSnapshotSchedule } = await import('./tasks/snapshot-policies.ts')
+  return createSnapshotSchedule({ catalog, runner, clock, snapshotsPerRegionMax, log })
+}
+
 async function createTasks(
   parts: import('./tasks/parts.ts').TaskParts,
   where: ConstructorParameters<typeof import('./host/export-file.ts').RawFileExports>[0],
@@ -169,7 +183,10 @@ async function createTasks(
 ) {
   const { createRunner } = await import('./tasks/runner.ts')
   const power = await import('./tasks/machine-power.ts')
-  const { captureImage } = await import('./tasks/capture-image.ts')
+  const { captureImage, createSnapshot } = await import('./tasks/capture-image.ts')
+  const { planCapture } = await import('./tasks/plan-capture.ts')
+  const { composeImage } = await import('./tasks/compose-image.ts')
+  const { resetDisk } = await import('./tasks/reset-disk.ts')
   const { copyBatch, copyImage } = await import('./tasks/copy-image.ts')
   const { importImage } = await import('./tasks/import-image.ts')
   const { verifyRegion } = await import('./tasks/verify-region.ts')
@@ -183,6 +200,10 @@ async function createTasks(
     log,
     definitions: [
       captureImage(parts),
+      createSnapshot(parts),
+      planCapture(parts),
+      composeImage(parts),
+      resetDisk(parts),
       copyImage(parts),
       copyBatch(parts, () => runner),
       importImage(parts, new RawFileExports(where)),

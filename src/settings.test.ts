@@ -76,6 +76,7 @@ test('the defaults', () => {
     bodyLimitBytes: 1_048_576,
     logLevel: 'info',
     imagesPerRegionMax: 1000,
+    snapshotsPerRegionMax: 10_000,
     uhostReplayWindowSeconds: 'off',
   })
   assert.equal(parse({ coreCount: 64 }).capture.workers, 4)
@@ -133,6 +134,7 @@ test('every setting can be given each way its row says, and an error names that 
     bodyLimitBytes: '65536',
     logLevel: 'silent',
     imagesPerRegionMax: '1000000',
+    snapshotsPerRegionMax: '1000000',
     importDirectory: '/srv/imports',
     uhostReplayWindowSeconds: '300',
   }
@@ -220,6 +222,7 @@ test('numbers are whole and within their range, from every source', () => {
     ['clockSkewMinutes', 'clockSkewMinutes', 1, 1440],
     ['bodyLimitBytes', 'bodyLimitBytes', 65_536, 67_108_864],
     ['imagesPerRegionMax', 'imagesPerRegionMax', 1, 1_000_000],
+    ['snapshotsPerRegionMax', 'snapshotsPerRegionMax', 1, 1_000_000],
     ['uhostReplayWindowSeconds', 'uhostReplayWindowSeconds', 1, 86_400],
   ]
   for (const [key, attribute, min, max] of ranges) {

@@ -43,6 +43,7 @@ export interface Settings {
   readonly bodyLimitBytes: number
   readonly logLevel: (typeof LOG_LEVELS)[number]
   readonly imagesPerRegionMax: number
+  readonly snapshotsPerRegionMax: number
   /** An absolute folder. */
   readonly importDirectory: string
   readonly uhostReplayWindowSeconds: number | 'off'
@@ -150,6 +151,7 @@ export function parseSettings(input: SettingsInput): Settings {
     bodyLimitBytes: pick('bodyLimitBytes', wholeNumber(65_536, 67_108_864)),
     logLevel: pick('logLevel', oneOf(LOG_LEVELS)),
     imagesPerRegionMax: pick('imagesPerRegionMax', wholeNumber(1, 1_000_000)),
+    snapshotsPerRegionMax: pick('snapshotsPerRegionMax', wholeNumber(1, 1_000_000)),
     importDirectory: pick(
       'importDirectory',
       (text, given) => parseDirectory(text, given.folder),

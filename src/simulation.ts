@@ -40,6 +40,12 @@ export function createSimulation(runDirectory: string, state = new SimulatedStat
           sizeBytes: disk.sizeBytes,
           read: async (offset, lengthBytes) => Buffer.from(await disk.read(offset, lengthBytes)),
           extents: async (offset, lengthBytes) => [{ offset, lengthBytes, holds: 'data' }],
+          contexts: new Map(
+            [...disk.contexts].map(([name, statusOf]) => [
+              name,
+              async (offset: number, lengthBytes: number) => statusOf(offset, lengthBytes),
+            ]),
+          ),
           close: async () => {},
         }),
       })

@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test'
 import { memoryDisk } from '../src/disk/memory-disk.ts'
 import { openNbd } from '../src/disk/nbd-client.ts'
 import { type NbdServer, serveNbd } from '../src/disk/nbd-server.ts'
+import { PLAIN_CONFIG } from '../src/image/config.ts'
 import type { Digest, DomainId, RegionId } from '../src/image/ids.ts'
 import { type ObjectsPlace, openObjects, shareLimits } from '../src/objects/open.ts'
 import { listUploads, makeBucket, newPlace, type S3Place } from '../src/objects/s3.fixture.ts'
@@ -77,10 +78,19 @@ const source = () => ({
   socketPath: join(folder, 'disk.sock'),
 })
 const write = (regionId: RegionId, sessionId: string): WriteJob => ({
-  ...{ regionId, sessionId, domain: 'org-a' as DomainId, disks: [source()], firmware: 'bios' },
-  ...{ os: { type: 'linux', name: '' }, parent: undefined, consistency: 'crash' },
-  ref: { holder: `image-${sessionId}`, label: {} },
+  ...{ regionId, sessionId, domain: 'org-a' as DomainId, disks: [source()], consistency: 'crash' },
+  images: [
+    {
+      ...{ disks: [0], config: PLAIN_CONFIG, os: { type: 'linux', name: '' }, parent: undefined },
+      ref: { holder: `image-${sessionId}`, label: {} },
+    },
+  ],
 })
+const writeOne = async (job: WriteJob, signal: AbortSignal) => {
+  const [made] = await jobs.write(job, () => {}, signal)
+  assert(made !== undefined)
+  return made
+}
 const copy = (digest: Digest, sourceRegionId: RegionId, targetRegionId: RegionId, sessionId: string) =>
   jobs.pull(
     { digest, sourceRegionId, targetRegionId, sessionId, ref: { holder: `copy-${sessionId}`, label: {} } },
@@ -108,7 +118,7 @@ async function assertReads(regionId: RegionId, digest: Digest): Promise<void> {
 }
 
 test('an image goes from a directory to a bucket and back, and a machine reads it from the bucket', async () => {
-  const { digest } = await jobs.write(write(FOLDER, 's1'), () => {}, never())
+  const { digest } = await writeOne(write(FOLDER, 's1'), never())
   await copy(digest, FOLDER, BUCKET, 's2')
   await copy(digest, BUCKET, BACK, 's3')
   for (const regionId of [FOLDER, BUCKET, BACK]) await assertWhole(regionId, 1)
@@ -124,13 +134,13 @@ test('a capture into a bucket that is cancelled leaves nothing after the undo, a
   const known = await packs()
   randomBytes(disk.length / 2).copy(disk)
   const abort = new AbortController()
-  const cancelled = jobs.write(write(BUCKET, 's5'), () => {}, abort.signal)
+  const cancelled = writeOne(write(BUCKET, 's5'), abort.signal)
   while ((await packs()).length === known.length);
   abort.abort(new Error('cancelled'))
   await assert.rejects(cancelled, /cancelled/)
   await jobs.abort(BUCKET, 's5')
   assert.deepEqual(await packs(), known)
-  const { digest } = await jobs.write(write(BUCKET, 's6'), () => {}, never())
+  const { digest } = await writeOne(write(BUCKET, 's6'), never())
   await assertWhole(BUCKET, 2)
   await assertReads(BUCKET, digest)
 })
@@ -140,6 +150,6 @@ test('the index of a bucket that is lost is made anew', async () => {
   for (const end of ['', '-wal', '-shm']) await rm(join(folder, BUCKET, `index.db${end}`), { force: true })
   await open()
   await assertWhole(BUCKET, 2)
-  const again = await jobs.write(write(BUCKET, 's7'), () => {}, never())
+  const again = await writeOne(write(BUCKET, 's7'), never())
   assert.equal(again.storedBytes, 0)
 })

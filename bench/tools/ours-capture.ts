@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { RawFileExports } from '../../src/host/export-file.ts'
+import { PLAIN_CONFIG } from '../../src/image/config.ts'
 import type { DomainId } from '../../src/image/ids.ts'
 import { jobsIn, placeIn, SOURCE } from './places.ts'
 
@@ -18,17 +19,19 @@ const jobs = jobsIn([placeIn(folder, SOURCE)], runDirectory, Math.min(4, availab
 try {
   const beginMs = performance.now()
   const { sizeBytes, socketPath, exportName } = await files.open(disk, session, signal)
-  const written = await jobs.write(
+  const [written] = await jobs.write(
     {
       regionId: SOURCE,
       sessionId: session,
-      ref: { holder: session, label: {} },
       domain: 'org-bench' as DomainId,
       disks: [{ sizeBytes, socketPath, exportName, mapName: exportName, bus: 'virtio-blk', ...raw }],
-      firmware: 'bios',
-      os: { type: 'linux', name: 'bench' },
-      parent: undefined,
       consistency: 'filesystem',
+      images: [
+        {
+          ...{ disks: [0], config: PLAIN_CONFIG, os: { type: 'linux', name: 'bench' }, parent: undefined },
+          ref: { holder: session, label: {} },
+        },
+      ],
     },
     () => {},
     signal,

@@ -1,4 +1,5 @@
 import { randomFillSync } from 'node:crypto'
+import { PLAIN_CONFIG } from '../../src/image/config.ts'
 import type { DomainId } from '../../src/image/ids.ts'
 import { commitImage } from '../../src/store/capture.ts'
 import { CHUNK_BYTES_DEFAULT } from '../../src/store/chunk.ts'
@@ -49,7 +50,7 @@ export async function captureSynthetic(region: RegionStore, image: SyntheticImag
     {
       domain: BENCH_DOMAIN,
       disks: [disk],
-      firmware: 'bios',
+      config: PLAIN_CONFIG,
       os: { type: 'linux', name: image.name },
       parent: null,
       consistency: 'crash',

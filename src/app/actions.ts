@@ -21,6 +21,8 @@ export const ACTIONS = {
     uhost: 'uhost:CreateCustomImage',
     native: 'calotype:CaptureImage',
   },
+  'images.compose': { wuying: 'ecd:CreateImage', native: 'calotype:CaptureImage' },
+  'images.plan': { native: 'calotype:CaptureImage' },
   'images.copy': { uhost: 'uhost:CopyCustomImage', native: 'calotype:CopyImage' },
   'images.import': { native: 'calotype:ImportImage' },
   'images.list': {
@@ -34,6 +36,14 @@ export const ACTIONS = {
     uhost: 'uhost:TerminateCustomImage',
     native: 'calotype:DeleteImage',
   },
+  'snapshots.create': { wuying: 'ecd:CreateSnapshot', native: 'calotype:CreateSnapshot' },
+  'snapshots.list': { wuying: 'ecd:DescribeSnapshots', native: 'calotype:ListSnapshots' },
+  'snapshots.remove': { wuying: 'ecd:DeleteSnapshot', native: 'calotype:DeleteSnapshot' },
+  'snapshots.reset': { wuying: 'ecd:ResetSnapshot', native: 'calotype:ResetDisk' },
+  'snapshotPolicies.create': { native: 'calotype:CreateSnapshotPolicy' },
+  'snapshotPolicies.list': { native: 'calotype:ListSnapshotPolicies' },
+  'snapshotPolicies.change': { native: 'calotype:ChangeSnapshotPolicy' },
+  'snapshotPolicies.remove': { native: 'calotype:DeleteSnapshotPolicy' },
   'machines.create': {
     wuying: 'ecd:CreateDesktops',
     uhost: 'uhost:CreateUHostInstance',

@@ -24,6 +24,7 @@ export async function adoptMachines(
     const records: MachineDiskRecord[] = disks.map((disk, index) => ({
       ...disk,
       index,
+      bus: 'virtio-blk',
       base: undefined,
       category: '',
     }))

@@ -1,3 +1,5 @@
+import { createCaptures } from './captures.ts'
+import { createCompose } from './compose.ts'
 import type { App, Keyring } from './contract.ts'
 import { createGuard } from './guard.ts'
 import { createImages } from './images.ts'
@@ -6,6 +8,8 @@ import { createMachines } from './machines.ts'
 import type { Parts } from './parts.ts'
 import { createProjects } from './projects.ts'
 import { createRegions } from './regions.ts'
+import { createSnapshotPolicies } from './snapshot-policies.ts'
+import { createSnapshots } from './snapshots.ts'
 import { createStore } from './store.ts'
 import { createTasks } from './tasks.ts'
 import { createUsers } from './users.ts'
@@ -18,7 +22,13 @@ export function createApp(parts: Parts): { readonly app: App; readonly keyring: 
       regions: createRegions(parts, guard),
       projects: createProjects(parts, guard),
       users: createUsers(parts, guard),
-      images: createImages(parts, guard),
+      images: {
+        ...createImages(parts, guard),
+        ...createCaptures(parts, guard),
+        ...createCompose(parts, guard),
+      },
+      snapshots: createSnapshots(parts, guard),
+      snapshotPolicies: createSnapshotPolicies(parts, guard),
       machines: createMachines(parts, guard),
       tasks: createTasks(parts, guard),
       store: createStore(parts, guard),

@@ -1,8 +1,22 @@
 import type { ConsoleText } from '../host/contract.ts'
-import type { Dialect, ImageId, MachineId, ProjectId, RegionId, TaskId } from '../image/ids.ts'
+import type { DiskBus, Firmware } from '../image/config.ts'
+import type { WantedConsistency } from '../image/consistency.ts'
+import type {
+  Dialect,
+  Digest,
+  DiskId,
+  ImageId,
+  MachineId,
+  ProjectId,
+  RegionId,
+  SnapshotId,
+  SnapshotPolicyId,
+  TaskId,
+} from '../image/ids.ts'
 import type { Image, ImageKind, OsType } from '../image/image.ts'
 import type { Machine, MachineState } from '../image/machine.ts'
 import type { Region } from '../image/region.ts'
+import type { Snapshot, SnapshotPolicy } from '../image/snapshot.ts'
 import type { Task, TaskKind } from '../image/task.ts'
 
 /** Who asks, once the door has checked the signature. The door says in whose words; `app` says what is allowed. */
@@ -77,6 +91,81 @@ export interface MachineFilter extends InProject {
   readonly labels?: readonly { readonly key: string; readonly value?: string | undefined }[]
 }
 
+/** What a capture is asked for. */
+export interface CaptureWish extends InProject {
+  readonly regionId: RegionId
+  readonly machineId: MachineId
+  readonly name?: string | undefined
+  readonly description?: string | undefined
+  /** Absent: the machine's, if it has one. */
+  readonly tag?: string | undefined
+  readonly disks: 'system' | 'all'
+  /**
+   * Disks of the machine of which snapshots are made at the same moment, which then belong to the image; of the
+   * disks in the image none (Fault 'invalid' 'disk' reason 'disk-twice'). Fault 'absent' 'disk'.
+   */
+  readonly linkedDiskIds?: readonly DiskId[] | undefined
+  /** Absent: 'best'. A level that cannot be had is Fault 'conflict' 'machine' reason 'consistency'. */
+  readonly consistency?: WantedConsistency | undefined
+}
+
+/** The output of a 'plan-capture' task. */
+export interface CaptureReport {
+  readonly disks: readonly {
+    readonly id: DiskId
+    readonly index: number
+    readonly sizeBytes: number
+    readonly bus: DiskBus
+    /** Null, here and below, where a blocker kept the disks from being looked at. */
+    readonly readBytes: number | null
+    /** How the disk would be read: what changed since the last capture, what the machine wrote over its image, or all. */
+    readonly way: 'changes' | 'own' | 'all'
+    readonly why: string
+  }[]
+  readonly logicalBytes: number
+  readonly readBytes: number | null
+  /** The most that the image and the snapshots with it will hold and be charged for. */
+  readonly dataBytes: number | null
+  /** New to the region's store, before compression. */
+  readonly newBytes: number | null
+  readonly consistency: string
+  readonly consistencyWhy: string
+  /** Null where it is not known, or there is none. */
+  readonly freeBytes: number | null
+  readonly quotaBytes: number | null
+  readonly chargedBytes: number
+  /** Why the capture would be refused or fail as things are; empty where it would go. */
+  readonly blockers: readonly string[]
+}
+
+export interface Ancestor {
+  readonly id: ImageId | undefined
+  readonly digest: Digest
+  /** '' where nothing that the project may see has this content any more. */
+  readonly name: string
+}
+
+export interface SnapshotFilter extends InProject {
+  readonly regionId: RegionId
+  readonly ids?: readonly SnapshotId[]
+  readonly machineIds?: readonly MachineId[]
+  readonly machineName?: string
+  readonly name?: string
+  readonly creator?: string
+  readonly osType?: OsType
+  readonly disk?: 'system' | 'data'
+  readonly madeBy?: 'user' | 'policy'
+  readonly states?: readonly Snapshot['state']['at'][]
+  /** Made from this time on, and before that one. */
+  readonly fromMs?: number
+  readonly untilMs?: number
+}
+
+export type NewSnapshotPolicy = Pick<
+  SnapshotPolicy,
+  'name' | 'cron' | 'timeZone' | 'keepCount' | 'disks' | 'machineIds' | 'isEnabled'
+>
+
 export interface NewMachine extends InProject {
   readonly regionId: RegionId
   /** Absent: the region's first zone. Fault 'absent' 'zone' if it is not of the region. */
@@ -86,14 +175,24 @@ export interface NewMachine extends InProject {
   /** Names of several: NAME-0001, …; false gives all the same name. */
   readonly numberedNames: boolean
   readonly count: number
-  readonly cpuCount: number
-  readonly memoryBytes: number
+  /** Absent, here and below: as the image remembers it, else 1 and 512 MiB. */
+  readonly cpuCount?: number | undefined
+  readonly memoryBytes?: number | undefined
   readonly typeName: string
   /** Absent: as large as the image's. Fault 'invalid' reason 'disk-below-image' if smaller. */
   readonly systemDiskBytes?: number | undefined
   readonly systemDiskCategory: string
-  /** More disks, empty ones, behind those the image brings. */
-  readonly dataDisks: readonly { readonly sizeBytes: number; readonly category: string }[]
+  /**
+   * More disks behind those the image brings: empty ones, or with the content of a snapshot that is available in this
+   * region and project, then at least as large (Fault 'invalid' 'disk' reason 'disk-below-image').
+   */
+  readonly dataDisks: readonly {
+    readonly sizeBytes: number
+    readonly category: string
+    /** Absent: virtio-blk, or as the snapshot's disk was. */
+    readonly bus?: DiskBus | undefined
+    readonly snapshotId?: SnapshotId | undefined
+  }[]
   readonly tag: string
   readonly labels: readonly { readonly key: string; readonly value: string }[]
   readonly details: Readonly<Record<string, unknown>>
@@ -146,19 +245,46 @@ export interface App {
   }
   readonly images: {
     /**
-     * From a machine that is running or stopped (Fault 'conflict' 'machine' otherwise). Returns at once; the image
-     * is listed from then on as 'creating'. `disks` 'system' takes the first disk alone. Fault 'full' 'project' reason
+     * From a machine that is running or stopped (Fault 'conflict' 'machine' otherwise), with its labels. Returns at once;
+     * the image is listed from then on as 'creating'. `disks` 'system' takes the first disk alone. Fault 'full' 'project' reason
      * 'quota' if the project's quota is used up; whether this image fits in is known, and said, once its task has looked.
      */
     capture(
       caller: Caller,
+      input: CaptureWish,
+    ): Promise<{
+      readonly imageId: ImageId
+      readonly taskId: TaskId
+      /** In the order of `linkedDiskIds`. */
+      readonly snapshotIds: readonly SnapshotId[]
+    }>
+    /**
+     * What `capture` would do, on paper; the report (`CaptureReport`) is the task's output. Nothing is made; a running
+     * guest stands still for milliseconds. What would be refused is among the report's blockers; only an unknown machine
+     * or a missing right is a fault.
+     */
+    plan(caller: Caller, input: CaptureWish): Promise<{ readonly taskId: TaskId }>
+    /**
+     * From snapshots of disks of one machine, each disk at most once, its system disk among them; no byte is moved. Consistency
+     * above 'crash' only if one capture made all of them. Faults:
+     * 'absent' 'snapshot'; 'conflict' 'snapshot' for one that is not available; 'invalid' 'snapshot' with reason
+     * 'disk-twice', 'several-machines' (also where `machineId` is another one), 'no-system-disk', 'disk-missing' (`disks`
+     * 'all' and one of the machine's disks is not named, or the machine is gone), 'not-system' (`disks` 'system' and a data disk is named, or one
+     * of `systemSnapshotIds` is of a data disk), 'not-data' (one of `dataSnapshotIds` is of the system disk).
+     */
+    compose(
+      caller: Caller,
       input: InProject & {
         readonly regionId: RegionId
-        readonly machineId: MachineId
+        readonly snapshotIds: readonly SnapshotId[]
+        /** Those of `snapshotIds` that the caller says are of a system disk, or of data disks. */
+        readonly systemSnapshotIds?: readonly SnapshotId[] | undefined
+        readonly dataSnapshotIds?: readonly SnapshotId[] | undefined
+        readonly machineId?: MachineId | undefined
+        readonly disks?: 'system' | 'all' | undefined
         readonly name?: string | undefined
         readonly description?: string | undefined
         readonly tag?: string | undefined
-        readonly disks: 'system' | 'all'
       },
     ): Promise<{ readonly imageId: ImageId; readonly taskId: TaskId }>
     /**
@@ -200,6 +326,9 @@ export interface App {
         readonly kind: ImageKind
         readonly osType: OsType
         readonly osName: string
+        /** 'bios' and 'virtio-blk' unless said. */
+        readonly firmware?: Firmware | undefined
+        readonly bus?: DiskBus | undefined
       },
     ): Promise<{ readonly imageId: ImageId; readonly taskId: TaskId }>
     /** The project's own images and the operator's base images of the region. Unknown ids are left out. */
@@ -218,12 +347,86 @@ export interface App {
       where: InProject & { readonly regionId: RegionId; readonly imageId: ImageId },
     ): Promise<number>
     /**
-     * Takes images off the lists, all or none; one being made is cancelled. Faults: 'absent' 'image';
+     * What the image was made from, and that in turn, nearest first: by its digest, with the name where an image or
+     * snapshot that the project may see has it, and the id where that is an image of the region. Fault 'absent' 'image'.
+     */
+    lineage(
+      caller: Caller,
+      where: InProject & { readonly regionId: RegionId; readonly imageId: ImageId },
+    ): Promise<readonly Ancestor[]>
+    /**
+     * Takes images off the lists, all or none, with the snapshots that belong to them; one being made is cancelled. Faults: 'absent' 'image';
      * 'invalid' 'image' reason 'not-custom' for a base image through a cloud's door.
      */
     remove(
       caller: Caller,
       input: InProject & { readonly regionId: RegionId; readonly imageIds: readonly ImageId[] },
+    ): Promise<void>
+  }
+  readonly snapshots: {
+    /**
+     * Of one disk of a machine that is running or stopped. Faults as of `images.capture`; for `disk` 'data' of a machine
+     * with none 'absent' 'disk', with several 'invalid' 'disk' reason 'several-disks'; 'full' 'snapshot'.
+     */
+    create(
+      caller: Caller,
+      input: InProject & {
+        readonly regionId: RegionId
+        readonly machineId: MachineId
+        readonly disk: 'system' | 'data' | { readonly id: DiskId }
+        readonly name: string
+        readonly description?: string | undefined
+        readonly consistency?: WantedConsistency | undefined
+      },
+    ): Promise<{ readonly snapshotId: SnapshotId; readonly taskId: TaskId }>
+    list(caller: Caller, filter: SnapshotFilter, paging: Paging): Promise<Page<Snapshot>>
+    /**
+     * All or none; one being made is cancelled. Fault 'conflict' 'snapshot' reason 'linked' for one that belongs to an
+     * image. Unknown ids: Fault 'absent' 'snapshot', or left out with `ignoreUnknown`.
+     */
+    remove(
+      caller: Caller,
+      input: InProject & {
+        readonly regionId: RegionId
+        readonly snapshotIds: readonly SnapshotId[]
+        readonly ignoreUnknown?: boolean
+      },
+    ): Promise<void>
+    /**
+     * Gives the disk that the snapshot is of the snapshot's content again; what it held since is lost. The machine must
+     * be stopped (Fault 'conflict' 'machine'), or running where `stopFirst`; it is stopped afterwards. Faults: 'absent'
+     * 'snapshot', 'absent' 'machine' where it is gone, 'conflict' 'snapshot' unless available.
+     */
+    reset(
+      caller: Caller,
+      input: InProject & {
+        readonly regionId: RegionId
+        readonly snapshotId: SnapshotId
+        readonly stopFirst: boolean
+      },
+    ): Promise<{ readonly taskId: TaskId }>
+  }
+  readonly snapshotPolicies: {
+    /** Fault 'invalid' for a cron or time zone that cannot be read, 'absent' 'machine', 'full' 'snapshot-policy'. */
+    create(
+      caller: Caller,
+      input: InProject & NewSnapshotPolicy & { readonly regionId: RegionId },
+    ): Promise<{ readonly policyId: SnapshotPolicyId }>
+    list(
+      caller: Caller,
+      filter: InProject & { readonly regionId: RegionId; readonly ids?: readonly SnapshotPolicyId[] },
+      paging: Paging,
+    ): Promise<Page<SnapshotPolicy & { readonly nextDueAtMs: number | undefined }>>
+    /** What is absent stays. Fault 'absent' 'snapshot-policy'; else as `create`. */
+    change(
+      caller: Caller,
+      input: InProject &
+        Partial<NewSnapshotPolicy> & { readonly regionId: RegionId; readonly policyId: SnapshotPolicyId },
+    ): Promise<void>
+    /** Its snapshots stay. Fault 'absent' 'snapshot-policy'. */
+    remove(
+      caller: Caller,
+      input: InProject & { readonly regionId: RegionId; readonly policyId: SnapshotPolicyId },
     ): Promise<void>
   }
   readonly machines: {

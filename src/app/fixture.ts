@@ -1,12 +1,14 @@
 import type { Catalog } from '../catalog/contract.ts'
 import { openSqliteCatalog } from '../catalog/sqlite.ts'
-import type { Host, MachinePower } from '../host/contract.ts'
-import type { ImageId, MachineId, RegionId } from '../image/ids.ts'
+import type { Host, MachinePower, Outlook } from '../host/contract.ts'
+import type { DiskId, ImageId, MachineId, RegionId, SnapshotId } from '../image/ids.ts'
 import { TASK_KINDS } from '../image/task.ts'
+import { insertSnapshot } from '../tasks/new-snapshot.ts'
 import { createRunner, type Runner, type TaskDefinition } from '../tasks/runner.ts'
 import type { RegionUsage } from '../tasks/store-jobs.ts'
 import { createApp } from './app.ts'
-import type { App, Caller, Keyring } from './contract.ts'
+import type { App, Caller, Keyring, NewMachine } from './contract.ts'
+import { findMachine } from './find.ts'
 import { ensureRoot } from './first-start.ts'
 
 export const HOME = 'cn-hangzhou' as RegionId
@@ -20,17 +22,31 @@ export interface AppPlace {
   readonly runner: Runner
   readonly root: Caller
   readonly power: Map<string, MachinePower>
+  /** What the host says can be had of every machine; a fault, if it is away. */
+  outlook: () => Omit<Outlook, 'power'>
   nowMs: number
   /** What every region's store says of itself. */
   usage: RegionUsage
   caller(keyId: string, door?: Caller['door']): Promise<Caller>
   /** Writes what a task would have: an available image, a running machine. */
   availableImage(name: string): Promise<ImageId>
-  runningMachine(imageId: ImageId): Promise<MachineId>
+  runningMachine(imageId: ImageId, input?: Partial<NewMachine>): Promise<MachineId>
+  /** An available snapshot of the machine's disk of that index. */
+  availableSnapshot(
+    machineId: MachineId,
+    diskIndex: number,
+    row?: { readonly name?: string; readonly imageId?: ImageId; readonly dataBytes?: number },
+  ): Promise<{ readonly snapshotId: SnapshotId; readonly digest: string; readonly diskId: DiskId }>
   close(): Promise<void>
 }
 
-export async function newAppPlace(options: { readonly imagesPerRegionMax?: number } = {}): Promise<AppPlace> {
+export async function newAppPlace(
+  options: {
+    readonly imagesPerRegionMax?: number
+    readonly snapshotsPerRegionMax?: number
+    readonly importDirectory?: string
+  } = {},
+): Promise<AppPlace> {
   const catalog = await openSqliteCatalog(':memory:')
   const power = new Map<string, MachinePower>()
   const waiting = TASK_KINDS.map(
@@ -51,14 +67,16 @@ export async function newAppPlace(options: { readonly imagesPerRegionMax?: numbe
   )
   const place = {
     nowMs: 1_700_000_000_000,
+    outlook: (): Omit<Outlook, 'power'> => ({ consistency: 'application', consistencyWhy: '' }),
     usage: { packBytes: 0, liveBytes: 0, reclaimableBytes: 0, condemnedBytes: 0, images: [] } as RegionUsage,
   }
   const clock = () => place.nowMs
   const runner = createRunner({ catalog, definitions: waiting, clock, log: () => {} })
-  // Only these two are asked of a host by the use cases that the tests call.
+  // Only these are asked of a host by the use cases that the tests call.
   const host = {
     traits: { name: 'simulated', starts: true, hasConsole: true },
     power: async (id: string) => power.get(id) ?? 'absent',
+    outlook: async (id: string) => ({ power: power.get(id) ?? 'absent', ...place.outlook() }),
   } as unknown as Host
   const { keyId } = await ensureRoot(catalog, undefined, place.nowMs)
   const { app, keyring } = createApp({
@@ -72,7 +90,8 @@ export async function newAppPlace(options: { readonly imagesPerRegionMax?: numbe
     ],
     defaultRegionId: HOME,
     imagesPerRegionMax: options.imagesPerRegionMax ?? 10,
-    importDirectory: '/nonexistent',
+    snapshotsPerRegionMax: options.snapshotsPerRegionMax ?? 100,
+    importDirectory: options.importDirectory ?? '/nonexistent',
     jobs: { usage: async () => place.usage },
     upkeep: { gcGraceMs: 1000, scrubBytesPerSecond: 50_000_000, scrubEveryMs: 7000 },
   })
@@ -86,6 +105,7 @@ export async function newAppPlace(options: { readonly imagesPerRegionMax?: numbe
   }
   const root = await caller(keyId)
   let imageCount = 0
+  let snapshotCount = 0
   return {
     app,
     keyring,
@@ -98,6 +118,12 @@ export async function newAppPlace(options: { readonly imagesPerRegionMax?: numbe
     },
     set nowMs(nowMs) {
       place.nowMs = nowMs
+    },
+    get outlook() {
+      return place.outlook
+    },
+    set outlook(outlook) {
+      place.outlook = outlook
     },
     get usage() {
       return place.usage
@@ -132,19 +158,43 @@ export async function newAppPlace(options: { readonly imagesPerRegionMax?: numbe
           movedBytes: 1,
           sourceMachineId: null,
           sourceImageId: null,
+          ...{ config: null, consistency: null, parent: null },
           createdAtMs: place.nowMs++,
           updatedAtMs: place.nowMs,
         })
         .execute()
       return id
     },
-    async runningMachine(imageId) {
-      const { machineIds } = await app.machines.create(root, newMachine(imageId))
+    async runningMachine(imageId, input = {}) {
+      const { machineIds } = await app.machines.create(root, { ...newMachine(imageId), ...input })
       const [id] = machineIds
       if (id === undefined) throw new Error('one machine was asked for')
       await catalog.rows.updateTable('machine').set({ state: 'running' }).where('id', '=', id).execute()
       power.set(id, 'running')
       return id
+    },
+    async availableSnapshot(machineId, diskIndex, { name = 's', imageId, dataBytes = 1 } = {}) {
+      const projectId = root.defaultProjectId
+      const machine = await findMachine(catalog.rows, { regionId: HOME, projectId, machineId })
+      const disk = machine.disks[diskIndex]
+      if (disk === undefined) throw new Error('the machine has such a disk')
+      place.nowMs++
+      const limits = { snapshotsPerRegionMax: 1000, clock }
+      const snapshotId = await insertSnapshot(
+        catalog.rows,
+        { projectId, machine, disk, name, creator: 'root', imageId },
+        limits,
+      )
+      const digest = String(snapshotCount++).padStart(64, 'e')
+      const made = {
+        state: 'available',
+        digest,
+        dataBytes,
+        progressPermille: 1000,
+        consistency: 'filesystem',
+      }
+      await catalog.rows.updateTable('snapshot').set(made).where('id', '=', snapshotId).execute()
+      return { snapshotId, digest, diskId: disk.id }
     },
     async close() {
       await runner.close()

@@ -41,10 +41,14 @@ export interface Guard {
 /** What a cloud calls a machine. Source: uhost.md §5 for `instance/`; WUYING publishes none. */
 const MACHINE_WORDS = { wuying: 'desktop', uhost: 'instance', native: 'machine' } as const
 
+const SPELLED = ['image', 'machine', 'task', 'snapshot', 'snapshot-policy'] as const
+const isSpelled = (kind: string | undefined): kind is (typeof SPELLED)[number] =>
+  SPELLED.some((one) => one === kind)
+
 /** `machine/0a1b…` as the callers of one door know it: `instance/uhost-0a1b…`. Policies are written with such. */
 function spellResource(resource: string, door: Dialect): string {
-  const [, kind, rest = ''] = /^(image|machine|task)\/(.*)$/s.exec(resource) ?? []
-  if (kind !== 'image' && kind !== 'machine' && kind !== 'task') return resource
+  const [, kind, rest = ''] = /^([a-z-]+)\/(.*)$/s.exec(resource) ?? []
+  if (!isSpelled(kind)) return resource
   const id = rest === '*' ? rest : spellId(kind, rest as Id<typeof kind>, door)
   return `${kind === 'machine' ? MACHINE_WORDS[door] : kind}/${id}`
 }

@@ -1,22 +1,26 @@
 import type { Rows } from '../catalog/contract.ts'
+import { PLAIN_CONFIG } from '../image/config.ts'
 import { Fault } from '../image/fault.ts'
 import type { ImageId, ProjectId, RegionId, TaskId } from '../image/ids.ts'
-import { logicalBytes } from '../image/image.ts'
 import { parseFileName } from '../image/names.ts'
-import type { CaptureInput } from '../tasks/capture-image.ts'
 import type { CopyInput } from '../tasks/copy-image.ts'
 import { checkImportFile, type ImportInput } from '../tasks/import-image.ts'
 import { refuseAboveQuota, refuseWhenUsedUp } from '../tasks/quota.ts'
-import type { ReleaseInput } from '../tasks/release-image.ts'
+import { removeRows, seeTo } from '../tasks/release-image.ts'
 import type { App, Caller, ImageFilter } from './contract.ts'
-import { findImage, findMachine, refuseWhileCaptured } from './find.ts'
+import { findImage } from './find.ts'
 import type { Guard } from './guard.ts'
+import { listAncestors } from './lineage.ts'
 import { insertImage } from './new-image.ts'
 import type { Parts } from './parts.ts'
-import { imageOf } from './rows.ts'
+import { imagesOf } from './rows.ts'
 
-export function createImages(parts: Parts, guard: Guard): App['images'] {
-  const { catalog, runner, clock } = parts
+/** Everything of images but their making from machines and snapshots. */
+export function createImages(
+  parts: Parts,
+  guard: Guard,
+): Omit<App['images'], 'capture' | 'plan' | 'compose'> {
+  const { catalog, runner } = parts
 
   const setTask = (rows: Rows, imageId: ImageId, taskId: TaskId) =>
     rows.updateTable('image').set({ taskId }).where('id', '=', imageId).execute()
@@ -67,67 +71,6 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
   }
 
   return {
-    capture(caller, input) {
-      return guard.change(
-        caller,
-        'images.capture',
-        target(input, `machine/${input.machineId}`),
-        (projectId) =>
-          catalog
-            .transaction(async (rows) => {
-              const machine = await findMachine(rows, { ...input, projectId })
-              if (machine.state !== 'running' && machine.state !== 'stopped') {
-                throw new Fault(
-                  'conflict',
-                  `The machine is ${machine.state}. An image can be made of it once it is running or stopped.`,
-                  { subject: 'machine' },
-                )
-              }
-              await refuseWhileCaptured(rows, machine.id)
-              await refuseWhenUsedUp(rows, projectId)
-              const disks = machine.disks
-                .filter((disk) => input.disks === 'all' || disk.index === 0)
-                .map(({ index, sizeBytes }) => ({ index, sizeBytes }))
-              const imageId = await insertImage(parts, rows, {
-                projectId,
-                regionId: input.regionId,
-                kind: 'custom',
-                origin: 'capture',
-                name:
-                  input.name ??
-                  `${machine.name.slice(0, 100)}-${new Date(clock()).toISOString().slice(0, 19).replace(/:/g, '')}`,
-                osType: machine.osType,
-                osName: machine.osName,
-                disks,
-                ...(input.description === undefined ? {} : { description: input.description }),
-                ...(input.tag === undefined ? {} : { tag: input.tag }),
-                sourceMachineId: machine.id,
-                sourceImageId: machine.imageId,
-              })
-              const task: CaptureInput = {
-                imageId,
-                machineId: machine.id,
-                diskIds: machine.disks.filter((d) => disks.some((k) => k.index === d.index)).map((d) => d.id),
-              }
-              const taskId = await runner.add(rows, {
-                kind: 'capture-image',
-                projectId,
-                regionId: input.regionId,
-                imageId,
-                machineId: machine.id,
-                input: task,
-                totalBytes: logicalBytes({ disks }),
-              })
-              await setTask(rows, imageId, taskId)
-              return { imageId, taskId }
-            })
-            .then((made) => {
-              runner.kick(made.taskId)
-              return made
-            }),
-      )
-    },
-
     copy(caller, input) {
       return guard.change(
         caller,
@@ -193,9 +136,13 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
                 name: input.name ?? source.name,
                 description: input.description ?? source.description,
                 tag: input.tag ?? source.tag,
+                labels: source.labels,
                 osType: source.osType,
                 osName: source.osName,
                 disks: source.disks,
+                config: source.config,
+                consistency: source.consistency,
+                parent: source.parent,
                 sourceImageId: source.id,
                 reservedBytes: dataBytes,
               })
@@ -253,7 +200,8 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
               ...(input.description === undefined ? {} : { description: input.description }),
               osType: input.osType,
               osName: input.osName,
-              disks: [{ index: 0, sizeBytes }],
+              disks: [{ index: 0, sizeBytes, bus: input.bus ?? 'virtio-blk' }],
+              config: { ...PLAIN_CONFIG, firmware: input.firmware ?? PLAIN_CONFIG.firmware },
             })
             const task: ImportInput = { imageId, fileName }
             const taskId = await runner.add(rows, {
@@ -290,12 +238,21 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
         .limit(paging.limit)
         .offset(paging.offset)
         .execute()
-      return { total: Number(count.count), items: rows.map(imageOf) }
+      return { total: Number(count.count), items: await imagesOf(catalog.rows, rows) }
     },
 
     async get(caller, where) {
       const projectId = await guard.admit(caller, 'images.list', target(where, `image/${where.imageId}`))
       return findImage(catalog.rows, { ...where, projectId })
+    },
+
+    async lineage(caller, where) {
+      const projectId = await guard.admit(caller, 'images.list', target(where, `image/${where.imageId}`))
+      return listAncestors(
+        catalog.rows,
+        { projectId, regionId: where.regionId },
+        await findImage(catalog.rows, { ...where, projectId }),
+      )
     },
 
     async copyProgress(caller, where) {
@@ -328,9 +285,8 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
       const resources = [...new Set(input.imageIds)].map((id) => `image/${id}`)
       return guard.change(caller, 'images.remove', target(input, resources), async (projectId) => {
         await admitForBase(caller, input, projectId)
-        const { live, releases } = await catalog.transaction(async (rows) => {
-          const live: TaskId[] = []
-          const releases: TaskId[] = []
+        const removal = await catalog.transaction(async (rows) => {
+          const images = []
           for (const imageId of new Set(input.imageIds)) {
             const image = await findImage(rows, { regionId: input.regionId, projectId, imageId })
             if (image.kind !== 'custom' && (caller.door !== 'native' || image.projectId !== projectId)) {
@@ -339,26 +295,18 @@ export function createImages(parts: Parts, guard: Guard): App['images'] {
                 reason: 'not-custom',
               })
             }
-            if (image.state.at === 'creating') live.push(image.state.taskId)
-            await rows.deleteFrom('image').where('id', '=', imageId).execute()
-            // What was never available, its own task's undo lets go of.
-            if (image.state.at !== 'available') continue
-            const { projectId: ownerId, regionId } = image
-            const task: ReleaseInput = { imageId, regionId, digest: image.state.digest }
-            releases.push(
-              await runner.add(rows, {
-                kind: 'release-image',
-                projectId: ownerId,
-                regionId,
-                imageId,
-                input: task,
-              }),
-            )
+            images.push(imageId)
           }
-          return { live, releases }
+          if (images.length === 0) return { releases: [], idle: [] }
+          const linked = await rows
+            .selectFrom('snapshot')
+            .selectAll()
+            .where('imageId', 'in', images)
+            .execute()
+          const held = await rows.selectFrom('image').selectAll().where('id', 'in', images).execute()
+          return removeRows(rows, runner, { image: held, snapshot: linked })
         })
-        for (const id of releases) runner.kick(id)
-        await Promise.all(live.map((id) => runner.cancel(id)))
+        await seeTo(runner, removal)
       })
     },
   }

@@ -1,18 +1,34 @@
 import { sql } from 'kysely'
-import { Fault, isFault } from '../image/fault.ts'
+import type { Rows } from '../catalog/contract.ts'
+import { Fault } from '../image/fault.ts'
 import { type MachineId, newId, type ProjectId, type RegionId, type TaskId } from '../image/ids.ts'
-import type { Machine, MachineDiskRecord, MachineState } from '../image/machine.ts'
+import type { Image } from '../image/image.ts'
+import type { MachineDiskRecord, MachineState } from '../image/machine.ts'
 import { MIB, SECTOR_BYTES } from '../image/region.ts'
 import type { TaskKind } from '../image/task.ts'
 import type { MachineInput, StopInput } from '../tasks/machine-power.ts'
 import type { App, MachineBatch, MachineFilter, NewMachine } from './contract.ts'
-import { findImage, findMachine, refuseWhileCaptured } from './find.ts'
+import {
+  type AvailableSnapshot,
+  findAvailableSnapshot,
+  findImage,
+  findMachine,
+  refuseWhileCaptured,
+} from './find.ts'
 import type { Guard } from './guard.ts'
 import type { Parts } from './parts.ts'
+import { refreshMachine } from './refresh.ts'
 import { machineOf } from './rows.ts'
 
 const LIVE: readonly MachineState[] = ['creating', 'starting', 'running', 'stopping', 'stopped', 'failed']
 const DISKS_MAX = 8
+/** Where neither the request nor the image says how much. */
+const PLAIN_SIZE = { cpuCount: 1, memoryBytes: 512 * MIB } as const
+
+/** A snapshot is an image object of one disk. */
+function baseOf(source: AvailableSnapshot | undefined): MachineDiskRecord['base'] {
+  return source === undefined ? undefined : { digest: source.state.digest, index: 0 }
+}
 
 export function createMachines(parts: Parts, guard: Guard): App['machines'] {
   const { catalog, runner, host, clock } = parts
@@ -31,25 +47,6 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
       [...new Set(input.machineIds)].map((id) => `machine/${id}`),
     )
 
-  /** A guest may have switched itself off; its row learns of it when somebody looks. */
-  async function refresh(machine: Machine): Promise<Machine> {
-    if (machine.state !== 'running' || !host.traits.starts) return machine
-    try {
-      if ((await host.power(machine.id)) === 'running') return machine
-    } catch (error) {
-      // One machine that the host cannot judge must not keep all others from being listed.
-      if (isFault(error)) return machine
-      throw error
-    }
-    const changed = await catalog.rows
-      .updateTable('machine')
-      .set({ state: 'stopped' })
-      .where('id', '=', machine.id)
-      .where('state', '=', 'running')
-      .executeTakeFirst()
-    return changed.numUpdatedRows > 0n ? { ...machine, state: 'stopped' } : machine
-  }
-
   /** Checks every machine of a batch, sets its new state and adds its task: all in one transaction, or none. */
   async function changeAll(
     input: MachineBatch,
@@ -63,7 +60,8 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
     },
   ): Promise<void> {
     for (const machineId of input.machineIds) {
-      await refresh(await findMachine(catalog.rows, { regionId: input.regionId, projectId, machineId }))
+      const machine = await findMachine(catalog.rows, { regionId: input.regionId, projectId, machineId })
+      await refreshMachine(parts, machine)
     }
     const tasks = await catalog.transaction(async (rows) => {
       const made: TaskId[] = []
@@ -94,7 +92,31 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
     for (const id of tasks) runner.kick(id)
   }
 
-  function disksOf(input: NewMachine, image: Awaited<ReturnType<typeof findImage>>): MachineDiskRecord[] {
+  /** The snapshots that data disks are to be made of, at the places of those disks. */
+  async function sourcesOf(rows: Rows, input: NewMachine, projectId: ProjectId) {
+    const sources: (AvailableSnapshot | undefined)[] = []
+    for (const { snapshotId, sizeBytes } of input.dataDisks) {
+      const source =
+        snapshotId === undefined
+          ? undefined
+          : await findAvailableSnapshot(rows, { regionId: input.regionId, projectId, snapshotId })
+      if (source !== undefined && sizeBytes < source.disk.sizeBytes) {
+        throw new Fault(
+          'invalid',
+          `The data disk is smaller than the snapshot's ${Math.ceil(source.disk.sizeBytes / MIB)} MiB. Ask for that or more.`,
+          { subject: 'disk', reason: 'disk-below-image' },
+        )
+      }
+      sources.push(source)
+    }
+    return sources
+  }
+
+  function disksOf(
+    input: NewMachine,
+    image: Image,
+    sources: readonly (AvailableSnapshot | undefined)[],
+  ): MachineDiskRecord[] {
     if (image.state.at !== 'available') {
       throw new Fault(
         'conflict',
@@ -118,6 +140,7 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
         id: newId('disk'),
         index: disk.index,
         sizeBytes: disk.index === 0 ? (input.systemDiskBytes ?? disk.sizeBytes) : disk.sizeBytes,
+        bus: disk.bus,
         base: { digest, index: disk.index },
         category: input.systemDiskCategory,
       })),
@@ -125,7 +148,8 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
         id: newId('disk'),
         index: image.disks.length + i,
         sizeBytes: disk.sizeBytes,
-        base: undefined,
+        bus: disk.bus ?? sources[i]?.disk.bus ?? 'virtio-blk',
+        base: baseOf(sources[i]),
         category: disk.category,
       })),
     ]
@@ -179,7 +203,10 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
 
   return {
     create(caller, input) {
-      return guard.change(caller, 'machines.create', target(input, 'machine/*'), async (projectId) => {
+      // What a snapshot holds is read by whoever starts a machine with it: that right may be about single snapshots.
+      const snapshots = new Set(input.dataDisks.flatMap(({ snapshotId }) => snapshotId ?? []))
+      const resources = ['machine/*', ...[...snapshots].map((id) => `snapshot/${id}`)]
+      return guard.change(caller, 'machines.create', target(input, resources), async (projectId) => {
         refuseBadTexts(input)
         const region = parts.regions.find((r) => r.id === input.regionId)
         const zone = input.zone ?? region?.zones[0] ?? ''
@@ -194,6 +221,8 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
         }
         const made = await catalog.transaction(async (rows) => {
           const image = await findImage(rows, { regionId: input.regionId, projectId, imageId: input.imageId })
+          const sources = await sourcesOf(rows, input, projectId)
+          const { config } = image
           const machineIds: MachineId[] = []
           const taskIds: TaskId[] = []
           for (let i = 1; i <= input.count; i++) {
@@ -214,14 +243,16 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
                 labels: JSON.stringify(input.labels.map(({ key, value }) => ({ key, value }))),
                 state: 'creating',
                 reason: '',
-                cpuCount: input.cpuCount,
-                memoryBytes: input.memoryBytes,
+                cpuCount: input.cpuCount ?? config.cpuCount ?? PLAIN_SIZE.cpuCount,
+                memoryBytes: input.memoryBytes ?? config.memoryBytes ?? PLAIN_SIZE.memoryBytes,
+                firmware: config.firmware,
+                machineType: config.machineType,
                 typeName: input.typeName,
                 imageId: image.id,
                 imageName: image.name,
                 osType: image.osType,
                 osName: image.osName,
-                disks: JSON.stringify(disksOf(input, image)),
+                disks: JSON.stringify(disksOf(input, image, sources)),
                 details: JSON.stringify(input.details),
                 createdAtMs: clock(),
               })
@@ -264,7 +295,7 @@ export function createMachines(parts: Parts, guard: Guard): App['machines'] {
         .execute()
       return {
         total: Number(count.count),
-        items: await Promise.all(rows.map((row) => refresh(machineOf(row)))),
+        items: await Promise.all(rows.map((row) => refreshMachine(parts, machineOf(row)))),
       }
     },
 

@@ -1,4 +1,5 @@
 import type { Rows } from '../catalog/contract.ts'
+import { PLAIN_CONFIG } from '../image/config.ts'
 import { Fault } from '../image/fault.ts'
 import { type ImageId, newId } from '../image/ids.ts'
 import type { Image } from '../image/image.ts'
@@ -9,41 +10,59 @@ export type NewImage = Pick<
   Image,
   'projectId' | 'regionId' | 'kind' | 'origin' | 'name' | 'osType' | 'osName' | 'disks'
 > &
-  Partial<Pick<Image, 'description' | 'tag' | 'sourceMachineId' | 'sourceImageId'>> & {
+  Partial<
+    Pick<
+      Image,
+      | 'description'
+      | 'tag'
+      | 'labels'
+      | 'sourceMachineId'
+      | 'sourceImageId'
+      | 'config'
+      | 'consistency'
+      | 'parent'
+    >
+  > & {
     /** Charged from now on, where it is known what the image will hold. */
     readonly reservedBytes?: number
   }
 
-function parseWord(text: string, field: string): string {
+/** Throws Fault 'invalid' with the field. */
+export function parseWord(text: string, field: 'tag' | 'osName'): string {
   if (!/\p{Cc}/u.test(text)) return text
   throw new Fault('invalid', `'${field}' takes text without control characters.`, { field })
 }
 
-/**
- * Lists an image that is about to be made. Fault 'full' 'image' if the project has as many in the region as it may; the
- * rules of names and words as Fault 'invalid'.
- */
-export async function insertImage(
-  { imagesPerRegionMax, clock }: Pick<Parts, 'imagesPerRegionMax' | 'clock'>,
+/** Fault 'full' 'image' if the project has as many in the region as it may. */
+export async function refuseTooMany(
+  { imagesPerRegionMax }: Pick<Parts, 'imagesPerRegionMax'>,
   rows: Rows,
-  image: NewImage,
-): Promise<ImageId> {
+  { projectId, regionId }: Pick<Image, 'projectId' | 'regionId'>,
+): Promise<void> {
   const held = await rows
     .selectFrom('image')
     .select((q) => q.fn.countAll<number>().as('count'))
-    .where('regionId', '=', image.regionId)
-    .where('projectId', '=', image.projectId)
+    .where('regionId', '=', regionId)
+    .where('projectId', '=', projectId)
     .executeTakeFirstOrThrow()
-  if (Number(held.count) >= imagesPerRegionMax) {
-    throw new Fault(
-      'full',
-      `Project ${image.projectId} has its ${imagesPerRegionMax} images in region ${image.regionId}. ` +
-        'Delete some, or raise imagesPerRegionMax.',
-      { subject: 'image' },
-    )
-  }
+  if (Number(held.count) < imagesPerRegionMax) return
+  throw new Fault(
+    'full',
+    `Project ${projectId} has its ${imagesPerRegionMax} images in region ${regionId}. ` +
+      'Delete some, or raise imagesPerRegionMax.',
+    { subject: 'image' },
+  )
+}
+
+/** Lists an image that is about to be made. Faults as of `refuseTooMany`; the rules of names and words as Fault 'invalid'. */
+export async function insertImage(
+  parts: Pick<Parts, 'imagesPerRegionMax' | 'clock'>,
+  rows: Rows,
+  image: NewImage,
+): Promise<ImageId> {
+  await refuseTooMany(parts, rows, image)
   const id = newId('image')
-  const nowMs = clock()
+  const nowMs = parts.clock()
   await rows
     .insertInto('image')
     .values({
@@ -69,6 +88,10 @@ export async function insertImage(
       reservedBytes: image.reservedBytes ?? 0,
       sourceMachineId: image.sourceMachineId ?? null,
       sourceImageId: image.sourceImageId ?? null,
+      config: JSON.stringify(image.config ?? PLAIN_CONFIG),
+      consistency: image.consistency ?? null,
+      parent: image.parent ?? null,
+      labels: JSON.stringify((image.labels ?? []).map(({ key, value }) => ({ key, value }))),
       createdAtMs: nowMs,
       updatedAtMs: nowMs,
     })

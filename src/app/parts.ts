@@ -14,6 +14,7 @@ export interface Parts {
   readonly defaultRegionId: string
   readonly clock: () => number
   readonly imagesPerRegionMax: number
+  readonly snapshotsPerRegionMax: number
   /** The folder that holds files an operator wants imported. */
   readonly importDirectory: string
   /** What is meant by a collection or a scrub that says nothing of it. */

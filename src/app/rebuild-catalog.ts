@@ -1,20 +1,23 @@
+import assert from 'node:assert/strict'
 import type { Catalog, Rows } from '../catalog/contract.ts'
 import type { Host } from '../host/contract.ts'
 import { isFault } from '../image/fault.ts'
 import type { Digest, RegionId } from '../image/ids.ts'
+import type { OsType } from '../image/image.ts'
 import {
   type ImageLabel,
   type Label,
   type LabelProject,
   type MachineLabel,
   parseLabel,
+  type SnapshotLabel,
 } from '../image/label.ts'
 import type { FoundImage, FoundRef, RegionSurvey, StoreJobs } from '../tasks/store-jobs.ts'
 import { ensureRoot, type RootKey } from './first-start.ts'
 
 export interface RebuiltRow {
   readonly regionId: RegionId
-  readonly what: 'image' | 'machine' | 'project' | 'ref'
+  readonly what: 'image' | 'snapshot' | 'machine' | 'project' | 'ref'
   readonly id: string
   readonly name: string
   /** 'present': there is such a row, which is left as it is. 'damaged': it cannot be restored now, and why. */
@@ -31,16 +34,19 @@ export interface RebuildParts {
   readonly rootKey: RootKey | undefined
 }
 
+type WholeImage = Exclude<FoundImage, { message: string }>
+
 type Held = {
   readonly regionId: RegionId
   readonly ref: Extract<FoundRef, { holder: string }>
   readonly label: Label
+  readonly images: RegionSurvey['images']
 }
 
 /**
- * Writes again what the regions' refs tell of a catalog that is lost: images, machines and the projects they belong to.
- * No row that is there is changed. An image is restored when it has its digest and its domain's signature, and every
- * page and chunk of it is in the store; a machine when its images are, with the power the host says it has. May run
+ * Writes again what the regions' refs tell of a catalog that is lost: images, snapshots, machines and the projects they
+ * belong to. No row that is there is changed. An image or a snapshot is restored when it has its digest and its domain's signature, and every
+ * page and chunk of it is in the store; a machine when what it stands on is, with the power the host says it has. May run
  * again, also after a repair made whole what was damaged.
  */
 export async function rebuildCatalog(
@@ -50,7 +56,7 @@ export async function rebuildCatalog(
   signal: AbortSignal,
 ): Promise<readonly RebuiltRow[]> {
   const rows: RebuiltRow[] = []
-  const held: (Held & { readonly images: RegionSurvey['images'] })[] = []
+  const held: Held[] = []
   for (const regionId of regionIds) {
     const tell = ({ doneBytes, totalBytes }: { doneBytes: number; totalBytes: number }) =>
       onProgress(regionId, doneBytes, totalBytes)
@@ -70,7 +76,7 @@ export async function rebuildCatalog(
     const state = one.label.is === 'machine' ? await machineState(parts.host, one.label) : undefined
     // One at a time: a row that cannot be written keeps nobody else's from being restored.
     rows.push(
-      ...(await parts.catalog.transaction(async (within) => {
+      ...(await parts.catalog.transaction(async (within): Promise<RebuiltRow[]> => {
         const noun = one.label.is
         const there = await within
           .selectFrom(noun)
@@ -79,11 +85,13 @@ export async function rebuildCatalog(
           .executeTakeFirst()
         const about = { regionId: one.regionId, what: noun, id: one.label.id, name: one.label.name }
         if (there !== undefined) return [{ ...about, result: 'present' as const, why: '' }]
-        const why = whyNot(one, one.images)
+        const why = whyNot(one)
         if (why !== undefined) return [{ ...about, result: 'damaged' as const, why }]
         const project = await ensureProject(within, accountId, one, parts.clock())
-        if (one.label.is === 'image') await insertImageRow(within, one.label, one, one.images, parts.clock())
-        else await insertMachineRow(within, one.label, one.regionId, state as MachineNow)
+        const { label } = one
+        if (label.is === 'image') await insertImageRow(within, label, one, parts.clock())
+        else if (label.is === 'snapshot') await insertSnapshotRow(within, label, one, parts.clock())
+        else await insertMachineRow(within, label, one.regionId, state as MachineNow)
         return [...project, { ...about, result: 'restored' as const, why: state?.reason ?? '' }]
       })),
     )
@@ -110,18 +118,51 @@ async function ensureAccount(parts: RebuildParts, held: readonly Held[]): Promis
   return id
 }
 
-function whyNot({ ref, label }: Held, images: ReadonlyMap<Digest, FoundImage>): string | undefined {
+function whyNot({ ref, label, images }: Held): string | undefined {
   for (const digest of ref.digests) {
     const image = images.get(digest)
     if (image === undefined) return `The region does not hold image ${digest}.`
     if ('message' in image) return image.message
     const isSame = (disk: { sizeBytes: number }, index: number) => disk.sizeBytes === image.diskBytes[index]
-    if (label.is !== 'image') continue
-    if (label.disks.length !== image.diskBytes.length || !label.disks.every(isSame)) {
+    if (label.is === 'machine') continue
+    const disks = label.is === 'image' ? label.disks : [label.disk]
+    if (disks.length !== image.diskBytes.length || !disks.every(isSame)) {
       return 'Its label tells of other disks than the image has.'
     }
   }
-  return label.is === 'image' && ref.digests.length !== 1 ? 'Its ref names not exactly one image.' : undefined
+  return label.is !== 'machine' && ref.digests.length !== 1
+    ? 'Its ref names not exactly one image.'
+    : undefined
+}
+
+/** The one image that the ref names, once `whyNot` has nothing against it. */
+function contentOf({ ref, images }: Held): { digest: Digest; found: WholeImage } {
+  const [digest] = ref.digests
+  const found = digest === undefined ? undefined : images.get(digest)
+  assert(digest !== undefined && found !== undefined && !('message' in found), 'it was looked at')
+  return { digest, found }
+}
+
+/** What a row of an image or snapshot says of its making once that is over. */
+function madeOf(one: Held, nowMs: number) {
+  const { digest, found } = contentOf(one)
+  return {
+    ...{ state: 'available', taskId: null, digest, reason: null, progressPermille: 1000 },
+    dataBytes: found.dataBytes,
+    // What it once added, and what was moved for it, nobody knows any more; `store usage` says what it takes.
+    ...{ storedBytes: 0, movedBytes: 0, reservedBytes: 0, updatedAtMs: nowMs },
+    consistency: found.consistency,
+    ...osOf(one.label, found.os),
+  }
+}
+
+/** The label is written before the disks are read; what was found inside them then, the image object tells. */
+function osOf(
+  label: Pick<Label, 'osName' | 'osType'>,
+  { type, name }: WholeImage['os'],
+): { osType: OsType; osName: string } {
+  const osType = { linux: 'Linux', windows: 'Windows', other: label.osType } as const
+  return { osType: osType[type], osName: name === '' ? label.osName : name }
 }
 
 async function ensureProject(
@@ -148,34 +189,35 @@ async function ensureProject(
   return [{ regionId, what: 'project', id, name: free, result: 'restored', why: '' }]
 }
 
-async function insertImageRow(
-  rows: Rows,
-  label: ImageLabel,
-  { regionId, ref }: Held,
-  images: ReadonlyMap<Digest, FoundImage>,
-  nowMs: number,
-): Promise<void> {
+async function insertImageRow(rows: Rows, label: ImageLabel, one: Held, nowMs: number): Promise<void> {
   const { is: _is, project, dataBytes: _told, disks, ...kept } = label
-  const [digest] = ref.digests
-  const found = digest === undefined ? undefined : images.get(digest)
-  if (digest === undefined || found === undefined || 'message' in found) throw new Error('it was looked at')
+  const { found } = contentOf(one)
   await rows
     .insertInto('image')
     .values({
       ...kept,
-      regionId,
+      ...madeOf(one, nowMs),
+      regionId: one.regionId,
       projectId: project.id,
-      state: 'available',
-      taskId: null,
-      digest,
-      reason: null,
-      progressPermille: 1000,
       disks: JSON.stringify(disks),
-      dataBytes: found.dataBytes,
-      // What it once added, and what was moved for it, nobody knows any more; `store usage` says what it takes.
-      storedBytes: 0,
-      movedBytes: 0,
-      updatedAtMs: nowMs,
+      config: JSON.stringify(label.config ?? found.config),
+      parent: label.parent ?? found.parent ?? null,
+    })
+    .execute()
+}
+
+/** It keeps the image it belongs to, which may be restored later, or never: then it belongs to none. */
+async function insertSnapshotRow(rows: Rows, label: SnapshotLabel, one: Held, nowMs: number): Promise<void> {
+  const { is: _is, project, dataBytes: _told, disk, config, ...kept } = label
+  await rows
+    .insertInto('snapshot')
+    .values({
+      ...kept,
+      ...madeOf(one, nowMs),
+      regionId: one.regionId,
+      projectId: project.id,
+      disk: JSON.stringify(disk),
+      config: JSON.stringify(config),
     })
     .execute()
 }

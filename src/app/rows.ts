@@ -1,12 +1,28 @@
 import type { Selectable } from 'kysely'
+import type { Rows } from '../catalog/contract.ts'
 import type { Schema } from '../catalog/schema.ts'
+import type { Consistency } from '../image/consistency.ts'
 import type { FaultKind } from '../image/fault.ts'
-import type { Digest, ImageId, MachineId, ProjectId, RegionId, TaskId } from '../image/ids.ts'
+import type {
+  Digest,
+  DiskId,
+  ImageId,
+  MachineId,
+  ProjectId,
+  RegionId,
+  SnapshotId,
+  SnapshotPolicyId,
+  TaskId,
+} from '../image/ids.ts'
 import type { Image, ImageKind, ImageOrigin, ImageState, OsType } from '../image/image.ts'
 import type { Machine, MachineState } from '../image/machine.ts'
+import type { Snapshot } from '../image/snapshot.ts'
 import type { Task, TaskKind, TaskState } from '../image/task.ts'
+import { configOf, imageDisksOf, machineConfigOf, machineDisksOf } from '../tasks/columns.ts'
 
-function imageState(row: Selectable<Schema['image']>): ImageState {
+type StateColumns = Pick<Selectable<Schema['image']>, 'state' | 'digest' | 'reason' | 'taskId'>
+
+function imageState(row: StateColumns): ImageState {
   switch (row.state) {
     case 'available':
       return { at: 'available', digest: row.digest as Digest }
@@ -17,8 +33,36 @@ function imageState(row: Selectable<Schema['image']>): ImageState {
   }
 }
 
+/** Known once available: what a row has before is what is hoped for. */
+function consistencyOf(row: { readonly state: string; readonly consistency: string | null }) {
+  return row.state === 'available' ? ((row.consistency as Consistency | null) ?? undefined) : undefined
+}
+
+/** Images with what belongs to them, in the order of the rows. */
+export async function imagesOf(rows: Rows, images: readonly Selectable<Schema['image']>[]): Promise<Image[]> {
+  if (images.length === 0) return []
+  const linked = await rows
+    .selectFrom('snapshot')
+    .select(['id', 'imageId'])
+    .where(
+      'imageId',
+      'in',
+      images.map(({ id }) => id),
+    )
+    .orderBy('createdAtMs')
+    .orderBy('id')
+    .execute()
+  const byImage = Map.groupBy(linked, ({ imageId }) => imageId)
+  return images.map((row) =>
+    imageOf(
+      row,
+      (byImage.get(row.id) ?? []).map(({ id }) => id as SnapshotId),
+    ),
+  )
+}
+
 /** A row as the noun that the rules are about. */
-export function imageOf(row: Selectable<Schema['image']>): Image {
+function imageOf(row: Selectable<Schema['image']>, snapshotIds: readonly SnapshotId[]): Image {
   return {
     id: row.id as ImageId,
     projectId: row.projectId as ProjectId,
@@ -28,11 +72,16 @@ export function imageOf(row: Selectable<Schema['image']>): Image {
     name: row.name,
     description: row.description,
     tag: row.tag,
+    labels: row.labels === null ? [] : JSON.parse(row.labels),
     osType: row.osType as OsType,
     osName: row.osName,
     state: imageState(row),
     progressPermille: row.progressPermille,
-    disks: JSON.parse(row.disks),
+    disks: imageDisksOf(row.disks),
+    config: configOf(row.config),
+    consistency: consistencyOf(row),
+    parent: (row.parent as Digest | null) ?? undefined,
+    snapshotIds,
     dataBytes: row.dataBytes,
     storedBytes: row.storedBytes,
     movedBytes: row.movedBytes,
@@ -43,9 +92,40 @@ export function imageOf(row: Selectable<Schema['image']>): Image {
   }
 }
 
+export function snapshotOf(row: Selectable<Schema['snapshot']>): Snapshot {
+  return {
+    id: row.id as SnapshotId,
+    projectId: row.projectId as ProjectId,
+    regionId: row.regionId as RegionId,
+    machineId: row.machineId as MachineId,
+    machineName: row.machineName,
+    diskId: row.diskId as DiskId,
+    disk: JSON.parse(row.disk),
+    config: configOf(row.config),
+    osType: row.osType as OsType,
+    osName: row.osName,
+    name: row.name,
+    description: row.description,
+    creator: row.creator,
+    policyId: (row.policyId as SnapshotPolicyId | null) ?? undefined,
+    imageId: (row.imageId as ImageId | null) ?? undefined,
+    state: imageState(row),
+    progressPermille: row.progressPermille,
+    consistency: consistencyOf(row),
+    dataBytes: row.dataBytes,
+    storedBytes: row.storedBytes,
+    movedBytes: row.movedBytes,
+    createdAtMs: row.createdAtMs,
+    updatedAtMs: row.updatedAtMs,
+  }
+}
+
 export function machineOf(row: Selectable<Schema['machine']>): Machine {
+  const { firmware, machineType } = machineConfigOf(row)
   return {
     ...row,
+    firmware,
+    machineType,
     id: row.id as MachineId,
     projectId: row.projectId as ProjectId,
     regionId: row.regionId as RegionId,
@@ -53,7 +133,7 @@ export function machineOf(row: Selectable<Schema['machine']>): Machine {
     state: row.state as MachineState,
     imageId: row.imageId as ImageId,
     osType: row.osType as OsType,
-    disks: JSON.parse(row.disks),
+    disks: machineDisksOf(row.disks),
     details: JSON.parse(row.details),
   }
 }
@@ -80,6 +160,7 @@ export function taskOf(row: Selectable<Schema['task']>): Task {
     regionId: row.regionId as RegionId,
     state: taskState(row),
     imageId: (row.imageId as ImageId | null) ?? undefined,
+    snapshotId: (row.snapshotId as SnapshotId | null) ?? undefined,
     machineId: (row.machineId as MachineId | null) ?? undefined,
     doneBytes: row.doneBytes,
     totalBytes: row.totalBytes,

@@ -108,7 +108,7 @@ describe('quotas and what stores hold', () => {
       .execute()
     assert.deepEqual(
       tasks.map(({ input, regionId }) => [JSON.parse(input), regionId]),
-      [[{ imageId, regionId: HOME, digest: 'd'.repeat(64) }, HOME]],
+      [[{ holder: imageId, regionId: HOME, digest: 'd'.repeat(64) }, HOME]],
     )
   })
 
@@ -170,5 +170,19 @@ describe('quotas and what stores hold', () => {
       [[other, 0, 700]],
     )
     assert.deepEqual([own.regions, own.projects.length], [[], 1])
+    // Nor, where it is a snapshot that has the same.
+    await place.catalog.rows.deleteFrom('image').where('id', '=', first).execute()
+    const machineId = await place.runningMachine(await place.availableImage('base'))
+    const { snapshotId } = await place.availableSnapshot(machineId, 0)
+    await place.catalog.rows
+      .updateTable('image')
+      .set({ digest: 'c'.repeat(64) })
+      .where('name', '=', 'base')
+      .execute()
+    const unique = async () =>
+      (await place.app.store.usage(ada, { regionIds: [HOME], projectId }, signal)).images[0]?.uniqueBytes
+    assert.equal(await unique(), 500)
+    await place.catalog.rows.updateTable('snapshot').set({ digest }).where('id', '=', snapshotId).execute()
+    assert.equal(await unique(), 0)
   })
 })

@@ -107,14 +107,20 @@ export function createStore(parts: Parts, guard: Guard): App['store'] {
       .orderBy('createdAtMs', 'desc')
       .orderBy('id')
       .execute()
-    const sameContent = Map.groupBy(rows, (row) => row.digest ?? '')
+    const snapshots = await catalog.rows
+      .selectFrom('snapshot')
+      .select('digest')
+      .where('regionId', '=', regionId)
+      .where('state', '=', 'available')
+      .execute()
+    const sameContent = Map.groupBy([...rows, ...snapshots], (row) => row.digest ?? '')
     return rows
       .filter((row) => projectId === undefined || row.projectId === projectId)
       .flatMap(({ id, name, projectId: ownerId, digest, dataBytes }) => {
         const found = byDigest.get(digest as Digest)
         if (found === undefined) return []
         const { logicalBytes, storedBytes } = found
-        // The store knows contents: of two images with the same one neither has bytes of its own.
+        // The store knows contents: of two images, or image and snapshot, with the same one neither has bytes of its own.
         const isAlone = sameContent.get(digest ?? '')?.length === 1
         const uniqueBytes = isAlone ? found.uniqueBytes : 0
         return {

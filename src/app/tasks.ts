@@ -10,6 +10,9 @@ import { taskOf } from './rows.ts'
 /** Machines' own tasks leave them between two states; they are short, and end by themselves. */
 const CANCELLABLE: readonly TaskKind[] = [
   'capture-image',
+  'create-snapshot',
+  'compose-image',
+  'plan-capture',
   'copy-image',
   'copy-batch',
   'import-image',

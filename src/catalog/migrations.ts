@@ -25,11 +25,13 @@ function index(name: string, on: string, columns: string[], unique = false): Ste
 }
 
 /** One more column; a number that may not be null is 0 in the rows there are. */
-function column(on: string, name: string, kind: 'n' | 'n?'): Step {
+function column(on: string, name: string, kind: 'n' | 'n?' | 't?'): Step {
   return (rows) =>
     rows.schema
       .alterTable(on)
-      .addColumn(name, 'bigint', (c) => (kind === 'n' ? c.notNull().defaultTo(0) : c))
+      .addColumn(name, kind === 't?' ? 'text' : 'bigint', (c) =>
+        kind === 'n' ? c.notNull().defaultTo(0) : c,
+      )
       .execute()
 }
 
@@ -157,6 +159,92 @@ export const migrations: readonly (readonly Step[])[] = [
     column('project', 'quotaBytes', 'n?'),
     column('project', 'chargedAtQuotaBytes', 'n?'),
     column('image', 'reservedBytes', 'n'),
+  ],
+  [
+    column('image', 'config', 't?'),
+    column('image', 'consistency', 't?'),
+    column('image', 'parent', 't?'),
+    column('image', 'labels', 't?'),
+    column('machine', 'firmware', 't?'),
+    column('machine', 'machineType', 't?'),
+    column('task', 'snapshotId', 't?'),
+    index('task_machine', 'task', ['machineId', 'endedAtMs']),
+    table(
+      'snapshot',
+      {
+        id: 't',
+        projectId: 't',
+        regionId: 't',
+        machineId: 't',
+        machineName: 't',
+        diskId: 't',
+        disk: 't',
+        config: 't',
+        osType: 't',
+        osName: 't',
+        name: 't',
+        description: 't',
+        creator: 't',
+        policyId: 't?',
+        imageId: 't?',
+        state: 't',
+        taskId: 't?',
+        digest: 't?',
+        reason: 't?',
+        progressPermille: 'n',
+        consistency: 't?',
+        dataBytes: 'n',
+        storedBytes: 'n',
+        movedBytes: 'n',
+        reservedBytes: 'n',
+        createdAtMs: 'n',
+        updatedAtMs: 'n',
+      },
+      ['id'],
+    ),
+    index('snapshot_place', 'snapshot', ['regionId', 'projectId', 'createdAtMs']),
+    index('snapshot_image', 'snapshot', ['imageId']),
+    index('snapshot_disk', 'snapshot', ['diskId', 'policyId', 'createdAtMs']),
+    index('snapshot_task', 'snapshot', ['taskId']),
+    index('image_task', 'image', ['taskId']),
+    table(
+      'snapshotPolicy',
+      {
+        id: 't',
+        projectId: 't',
+        regionId: 't',
+        name: 't',
+        cron: 't',
+        timeZone: 't',
+        keepCount: 'n',
+        disks: 't',
+        machineIds: 't',
+        waitingMachineIds: 't',
+        creator: 't',
+        isEnabled: 'n',
+        lastDueAtMs: 'n?',
+        lastDoneAtMs: 'n?',
+        lastFailedAtMs: 'n?',
+        lastReason: 't?',
+        createdAtMs: 'n',
+      },
+      ['id'],
+    ),
+    index('snapshot_policy_place', 'snapshotPolicy', ['regionId', 'projectId', 'createdAtMs']),
+    table(
+      'baseline',
+      {
+        diskId: 't',
+        machineId: 't',
+        regionId: 't',
+        captureKey: 't',
+        digest: 't',
+        diskIndex: 'n',
+        sizeBytes: 'n',
+        atMs: 'n',
+      },
+      ['diskId'],
+    ),
   ],
 ]
 

@@ -54,8 +54,86 @@ export interface Schema {
     reservedBytes: Generated<number>
     sourceMachineId: string | null
     sourceImageId: string | null
+    /** JSON of MachineConfig; null: PLAIN_CONFIG. */
+    config: string | null
+    consistency: string | null
+    parent: string | null
+    /** JSON list of the labels that its machine had; null: none. */
+    labels: string | null
     createdAtMs: number
     updatedAtMs: number
+  }
+  snapshot: {
+    id: string
+    projectId: string
+    regionId: string
+    machineId: string
+    machineName: string
+    diskId: string
+    /** JSON of ImageDisk. */
+    disk: string
+    /** JSON of MachineConfig. */
+    config: string
+    osType: string
+    osName: string
+    name: string
+    description: string
+    creator: string
+    policyId: string | null
+    /** The image that it belongs to. */
+    imageId: string | null
+    state: string
+    taskId: string | null
+    digest: string | null
+    reason: string | null
+    progressPermille: number
+    consistency: string | null
+    dataBytes: number
+    storedBytes: number
+    movedBytes: number
+    /** As an image's. */
+    reservedBytes: number
+    createdAtMs: number
+    updatedAtMs: number
+  }
+  snapshotPolicy: {
+    id: string
+    projectId: string
+    regionId: string
+    name: string
+    cron: string
+    timeZone: string
+    keepCount: number
+    /** 'system' or 'all'. */
+    disks: string
+    /** JSON list of ids. */
+    machineIds: string
+    /** JSON list of ids: those of which the snapshots of `lastDueAtMs` are still to be asked for. */
+    waitingMachineIds: string
+    /** The name of the user who made it: its snapshots are theirs. */
+    creator: string
+    isEnabled: number
+    lastDueAtMs: number | null
+    /** When the newest of its snapshots was made, when one last was not, and why not. */
+    lastDoneAtMs: number | null
+    lastFailedAtMs: number | null
+    lastReason: string | null
+    createdAtMs: number
+  }
+  /**
+   * The last capture of a disk whose content the region held when it ended: what the next one reads only the changes
+   * since. Without a row, or where image or bitmap are gone, all is read.
+   */
+  baseline: {
+    diskId: string
+    machineId: string
+    regionId: string
+    /** The host's key of that capture. */
+    captureKey: string
+    digest: string
+    diskIndex: number
+    sizeBytes: number
+    atMs: number
   }
   machine: {
     id: string
@@ -69,6 +147,9 @@ export interface Schema {
     reason: string
     cpuCount: number
     memoryBytes: number
+    /** Null: 'bios', 'pc'. */
+    firmware: string | null
+    machineType: string | null
     typeName: string
     imageId: string
     imageName: string
@@ -90,6 +171,7 @@ export interface Schema {
     checkpoint: string
     output: string
     imageId: string | null
+    snapshotId: string | null
     machineId: string | null
     faultKind: string | null
     reason: string | null

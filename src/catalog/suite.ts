@@ -69,6 +69,7 @@ export function catalogSuite(name: string, make: () => Promise<CatalogPlace>): v
         checkpoint: '{}',
         output: '{}',
         imageId: null,
+        snapshotId: null,
         machineId: null,
         faultKind: null,
         reason: null,

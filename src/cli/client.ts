@@ -11,7 +11,7 @@ export type Query = Readonly<Record<string, string | number | boolean | readonly
 export interface Client {
   /** Throws ServerRefusal for the server's own errors, CommandFailure 'unreachable' when it does not answer. */
   call<Answer>(
-    method: 'GET' | 'POST' | 'PUT' | 'DELETE',
+    method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
     path: string,
     parameters?: { query?: Query | undefined; body?: object | undefined },
   ): Promise<Answer>

@@ -103,6 +103,7 @@ test('a task is described by its state, its bytes and what is left', () => {
     faultKind: null,
     reason: null,
     imageId: null,
+    snapshotId: null,
     machineId: null,
     doneBytes: 1024 ** 3,
     totalBytes: 4 * 1024 ** 3,

@@ -1,4 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { DiskBus } from '../image/config.ts'
+import { CONSISTENCIES } from '../image/consistency.ts'
 import { describeFailure } from './failure.ts'
 import type { Io } from './io.ts'
 import type { Session, SessionFlags } from './session.ts'
@@ -6,6 +8,8 @@ import { findSize } from './size.ts'
 
 // What the commands' declarations share. This is all that is loaded for `calotype serve`; the client and the
 // output come in only when a client command runs.
+
+export const BUSES: readonly string[] = ['virtio-blk', 'virtio-scsi'] satisfies DiskBus[]
 
 /** What `runCli` gives the declarations: where to write, and how to say that a command failed. */
 export interface ProgramParts {
@@ -45,6 +49,12 @@ export function placed(command: Command): Command {
 /** Adds --wait and --timeout; who names a time means to wait. */
 export function waiting(command: Command, about: string): Command {
   return command.option('--wait', about).addOption(timeoutOption().implies({ wait: true }))
+}
+
+/** Adds --consistency, of what a capture may be asked for. */
+export function consistent(command: Command): Command {
+  const about = 'what the disks have to be worth at least; without it the best that can be had'
+  return command.addOption(new Option('--consistency <level>', about).choices(['best', ...CONSISTENCIES]))
 }
 
 /** Adds --timeout to a command that waits anyway. */
@@ -99,6 +109,33 @@ export function parseCount(text: string): number {
 function parseSeconds(text: string): number {
   if (!/^\d{1,8}(\.\d+)?$/.test(text)) throw new InvalidArgumentError('It takes a number of seconds.')
   return Number(text) * 1000
+}
+
+export interface DataDisk {
+  readonly sizeBytes: number
+  readonly bus?: string
+  readonly snapshotId?: string
+}
+
+export function parseDataDisk(text: string): DataDisk {
+  const [size = '', ...rest] = text.split(',')
+  const disk: Record<string, string> = {}
+  for (const part of rest) {
+    const { key, value } = /^(?<key>bus|snapshot)=(?<value>.+)$/.exec(part)?.groups ?? {}
+    if (key === undefined || value === undefined || disk[key] !== undefined) {
+      throw new InvalidArgumentError(`After its size a disk takes bus=… and snapshot=…, not '${part}'.`)
+    }
+    disk[key] = value
+  }
+  const { bus, snapshot } = disk
+  if (bus !== undefined && !BUSES.includes(bus)) {
+    throw new InvalidArgumentError(`A disk's bus is one of ${BUSES.join(', ')}.`)
+  }
+  return {
+    sizeBytes: parseSizeOption(size),
+    ...(bus === undefined ? {} : { bus }),
+    ...(snapshot === undefined ? {} : { snapshotId: snapshot }),
+  }
 }
 
 export function parseLabel(text: string): { key: string; value: string } {

@@ -6,6 +6,7 @@ import { machineCommands } from './commands/machine.ts'
 import { type Offline, offlineCommands } from './commands/offline.ts'
 import { regionCommands } from './commands/region.ts'
 import { type Serve, serveCommand } from './commands/serve.ts'
+import { snapshotCommands } from './commands/snapshot.ts'
 import { storeCommands } from './commands/store.ts'
 import { taskCommands } from './commands/task.ts'
 import { verifyCommand } from './commands/verify.ts'
@@ -48,6 +49,7 @@ export function buildProgram(options: ProgramOptions, fail: ProgramParts['fail']
     .exitOverride()
   serveCommand(program, parts, options.serve)
   imageCommands(program, parts)
+  snapshotCommands(program, parts)
   machineCommands(program, parts)
   taskCommands(program, parts)
   accountCommands(program, parts)

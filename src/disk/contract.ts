@@ -5,6 +5,20 @@ export interface Extent {
   readonly holds: 'data' | 'zero'
 }
 
+/** A run of a disk with what one NBD meta context says of it: a whole number whose meaning is the context's own. */
+export interface StatusExtent {
+  readonly offset: number
+  readonly lengthBytes: number
+  readonly status: number
+}
+
+/** What a meta context says of [offset, offset + lengthBytes): in rising order, without gaps, equal neighbours merged. */
+export type StatusOf = (
+  offset: number,
+  lengthBytes: number,
+  signal?: AbortSignal,
+) => Promise<readonly StatusExtent[]>
+
 /** A run of a disk's content: its bytes, or undefined for zeroes. The bytes may be shared: never write to them. */
 export interface Piece {
   readonly lengthBytes: number
@@ -34,6 +48,11 @@ export interface Disk {
    * large read.
    */
   extents(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Extent[]>
+  /**
+   * What else can be told of its runs: by the name of an NBD meta context ('qemu:dirty-bitmap:x'), never
+   * 'base:allocation', which `extents` tells. Our server offers them to its clients.
+   */
+  readonly contexts?: ReadonlyMap<string, StatusOf>
   close(): Promise<void>
 }
 

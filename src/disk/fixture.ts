@@ -127,10 +127,11 @@ export async function serveScript(
   return { socketPath, exportName: 'x' }
 }
 
-/** A right handshake, with block status as context 7; then `answer` gets each request. */
+/** A right handshake, with block status as context 7 unless `contexts` says more; then `answer` gets each request. */
 export function scriptedExport(
   size: Partial<ExportSize>,
   answer: (request: Request, link: Link) => Promise<void>,
+  contexts: readonly { readonly id: number; readonly name: string }[] = [{ id: 7, name: 'base:allocation' }],
 ): (link: Link) => Promise<void> {
   return async (link) => {
     link.send([encodeGreeting(3)])
@@ -139,7 +140,8 @@ export function scriptedExport(
       const { option, dataBytes } = decodeOption(await link.take(OPTION_BYTES))
       await link.take(dataBytes)
       if (option === OPTION.setMetaContext) {
-        link.send([encodeOptionReply(option, REPLY.metaContext, encodeContext(7, 'base:allocation'))])
+        for (const { id, name } of contexts)
+          link.send([encodeOptionReply(option, REPLY.metaContext, encodeContext(id, name))])
       }
       if (option === OPTION.go) {
         const info = { sizeBytes: 65536, flags: EXPORT_FLAG.hasFlags | EXPORT_FLAG.readOnly, ...size }

@@ -1,36 +1,21 @@
 import assert from 'node:assert/strict'
 import type { SocketConnectOpts } from 'node:net'
 import { Fault } from '../image/fault.ts'
-import type { Disk, Extent, NbdAddress } from './contract.ts'
-import { appendExtent, assertInside } from './extents.ts'
-import { type Agreement, agree } from './nbd-client-handshake.ts'
+import type { Disk, Extent, NbdAddress, StatusExtent } from './contract.ts'
+import { appendExtent, appendStatus, assertInside } from './extents.ts'
+import { Answers } from './nbd-answers.ts'
+import { type Agreement, agree, type ContextIds } from './nbd-client-handshake.ts'
 import { Link } from './nbd-link.ts'
-import {
-  breach,
-  CHUNK,
-  CHUNK_DONE,
-  CHUNK_ERROR_BIT,
-  type ChunkStart,
-  COMMAND,
-  decodeBlockStatus,
-  decodeError,
-  decodeReplyStart,
-  EXPORT_FLAG,
-  encodeRequest,
-  REPLY_BYTES,
-  readUint64,
-  STATE,
-  type StatusRun,
-} from './nbd-protocol.ts'
+import { BASE_ALLOCATION } from './nbd-options.ts'
+import { breach, COMMAND, EXPORT_FLAG, encodeRequest, STATE, type StatusRun } from './nbd-protocol.ts'
 import { Outstanding } from './nbd-reply.ts'
 
-/** Payload of a block status: a little over a million runs. */
-const STATUS_BYTES_MAX = 4 + 8 * 1024 * 1024
-const ERROR_BYTES_MAX = 8 * 1024
 /** Asked of block status at once; well below what 32 bits hold, and a multiple of every block size. */
 const STATUS_SPAN_BYTES = 1024 * 1024 * 1024
 /** A disk in more pieces than this is answered as 'data' from there on: true, though less useful. */
 const EXTENT_COUNT_MAX = 1024 * 1024
+/** No 512 MiB in sectors have more, so who asks for so much at a time gets every answer. */
+const STATUS_COUNT_MAX = 1024 * 1024
 
 export interface NbdClientOptions {
   readonly signal?: AbortSignal
@@ -38,6 +23,8 @@ export interface NbdClientOptions {
   readonly connectMs?: number
   /** A server that owes answers and sends nothing for so long is given up. */
   readonly silenceMs?: number
+  /** Meta contexts that `statuses` is to tell of. One that the server does not know is Fault 'absent', 'no-context'. */
+  readonly contexts?: readonly string[]
 }
 
 /**
@@ -45,7 +32,8 @@ export interface NbdClientOptions {
  * failure of the other side, or the signal's reason. The signal counts for the connecting alone.
  */
 export async function openNbd(address: NbdAddress, options: NbdClientOptions = {}): Promise<NbdClient> {
-  const { signal, connectMs = 10_000, silenceMs = 60_000 } = options
+  const { signal, connectMs = 10_000, silenceMs = 60_000, contexts = [] } = options
+  assert(!contexts.includes(BASE_ALLOCATION), 'what base:allocation says is for `extents` to tell')
   signal?.throwIfAborted()
   let link: Link | undefined
   const aborted = () => link?.end(signal?.reason)
@@ -58,7 +46,7 @@ export async function openNbd(address: NbdAddress, options: NbdClientOptions = {
     const connected = await Link.connect(whereOf(address), (begun) => {
       link = begun
     })
-    return new NbdClient(connected, await agree(connected, address.exportName), silenceMs)
+    return new NbdClient(connected, await agree(connected, address.exportName, contexts), silenceMs)
   } catch (error) {
     link?.end(error)
     signal?.throwIfAborted()
@@ -91,34 +79,28 @@ export class NbdClient implements Disk {
   readonly maximumBlockBytes: number
   readonly #link: Link
   readonly #flags: number
-  readonly #allocationId: number | undefined
-  readonly #outstanding = new Map<bigint, Outstanding>()
+  readonly #contextIds: ContextIds
+  readonly #answers: Answers
   #cookie = 0n
   #closed: Promise<void> | undefined
-  // The parser's own memory: one reply is read at a time.
-  readonly #head = Buffer.alloc(REPLY_BYTES)
-  readonly #four = Buffer.alloc(4)
-  readonly #eight = Buffer.alloc(8)
-  readonly #twelve = Buffer.alloc(12)
 
   constructor(link: Link, agreement: Agreement, silenceMs: number) {
     this.#link = link
     this.#flags = agreement.flags
-    this.#allocationId = agreement.allocationId
+    this.#contextIds = agreement.contextIds
     this.sizeBytes = agreement.sizeBytes
     this.readOnly = this.#has(EXPORT_FLAG.readOnly)
     this.canMultiConn = this.#has(EXPORT_FLAG.canMultiConn)
-    this.hasExtents = agreement.allocationId !== undefined
+    this.hasExtents = agreement.contextIds.has(BASE_ALLOCATION)
     this.structured = agreement.structured
     this.minimumBlockBytes = agreement.minimumBytes
     this.preferredBlockBytes = agreement.preferredBytes
     this.maximumBlockBytes = agreement.maximumBytes
-    link.ended.then((fault) => this.#rejectAll(fault))
+    this.#answers = new Answers(link, agreement)
     link.watch(silenceMs, () => {
-      if (this.#outstanding.size === 0) return
+      if (this.#answers.missingCount === 0) return
       link.end(new Fault('unavailable', 'The disk server stopped answering.', { subject: 'disk' }))
     })
-    this.#next()
   }
 
   async read(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Buffer> {
@@ -158,26 +140,73 @@ export class NbdClient implements Disk {
     assertInside(this.sizeBytes, offset, lengthBytes)
     signal?.throwIfAborted()
     const extents: Extent[] = []
+    const allocationId = this.#contextIds.get(BASE_ALLOCATION)
+    let at = offset
+    if (allocationId !== undefined) {
+      for await (const runs of this.#statusRuns(allocationId, offset, lengthBytes, signal)) {
+        for (const run of runs) {
+          // A hole that does not promise zeroes may read as anything, so it is read.
+          appendExtent(extents, run.lengthBytes, (run.state & STATE.zero) !== 0 ? 'zero' : 'data', offset)
+          at += run.lengthBytes
+        }
+        if (extents.length >= EXTENT_COUNT_MAX) break
+      }
+    }
+    appendExtent(extents, offset + lengthBytes - at, 'data', offset)
+    return extents
+  }
+
+  /**
+   * What `context`, one of those it was opened with, says of [offset, offset + lengthBytes): in rising order, without
+   * gaps, equal neighbours merged. Also throws Fault 'unavailable', reason 'too-many-runs', for more than a million
+   * runs: ask for 512 MiB at a time where they may be as short as a sector.
+   */
+  async statuses(
+    context: string,
+    offset: number,
+    lengthBytes: number,
+    signal?: AbortSignal,
+  ): Promise<StatusExtent[]> {
+    assertInside(this.sizeBytes, offset, lengthBytes)
+    signal?.throwIfAborted()
+    const contextId = this.#contextIds.get(context)
+    assert(contextId !== undefined, 'a context is named when the export is opened')
+    const statuses: StatusExtent[] = []
+    for await (const runs of this.#statusRuns(contextId, offset, lengthBytes, signal)) {
+      for (const run of runs) appendStatus(statuses, run.lengthBytes, run.state, offset)
+      if (statuses.length > STATUS_COUNT_MAX) {
+        const message = 'The disk server tells of the disk in too many pieces.'
+        throw new Fault('unavailable', message, { subject: 'disk', reason: 'too-many-runs' })
+      }
+    }
+    return statuses
+  }
+
+  /** One context's answers one after the other, cut to what was asked for; together they cover it. */
+  async *#statusRuns(
+    contextId: number,
+    offset: number,
+    lengthBytes: number,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<StatusRun[]> {
     const block = this.minimumBlockBytes
     const end = offset + lengthBytes
-    let at = offset
-    while (this.hasExtents && at < end && extents.length < EXTENT_COUNT_MAX) {
+    for (let at = offset; at < end; ) {
       const from = at - (at % block)
       const to = Math.min(this.sizeBytes, from + STATUS_SPAN_BYTES, Math.ceil(end / block) * block)
-      const runs = await orAborted(this.#ask(COMMAND.blockStatus, from, to - from), signal)
+      const asked = this.#ask(COMMAND.blockStatus, from, to - from, { contextId })
+      const cut: StatusRun[] = []
       let runEnd = from
-      for (const run of runs) {
+      for (const run of await orAborted(asked, signal)) {
         runEnd += run.lengthBytes
         const next = Math.min(runEnd, to, end)
         if (next <= at) continue
-        // A hole that does not promise zeroes may read as anything, so it is read.
-        appendExtent(extents, next - at, (run.state & STATE.zero) !== 0 ? 'zero' : 'data', offset)
+        cut.push({ lengthBytes: next - at, state: run.state })
         at = next
       }
       if (runEnd % block !== 0 && runEnd < to) throw breach('a block status run ends inside a block')
+      yield cut
     }
-    appendExtent(extents, end - at, 'data', offset)
-    return extents
   }
 
   /** Writes whole blocks. Asserts that the export may be written. */
@@ -215,7 +244,7 @@ export class NbdClient implements Disk {
 
   async #close(): Promise<void> {
     // With answers on the way there is no polite end: their bytes would still land in the callers' memory.
-    if (this.#outstanding.size === 0) {
+    if (this.#answers.missingCount === 0) {
       const cookie = this.#cookie
       const goodbye = { flags: 0, command: COMMAND.disconnect, cookie, offset: 0, lengthBytes: 0 }
       // A server that reads nothing cannot hold us: nothing was outstanding, so this fits the socket's buffer.
@@ -240,7 +269,11 @@ export class NbdClient implements Disk {
     command: number,
     offset: number,
     lengthBytes: number,
-    memory: { readonly target?: Uint8Array; readonly payload?: Uint8Array } = {},
+    more: {
+      readonly target?: Uint8Array
+      readonly payload?: Uint8Array
+      readonly contextId?: number
+    } = {},
   ): Promise<StatusRun[]> {
     const fault = this.#link.fault
     if (fault) return Promise.reject(fault)
@@ -248,95 +281,11 @@ export class NbdClient implements Disk {
       return Promise.reject(new Fault('unavailable', 'The connection was closed.', { subject: 'disk' }))
     }
     const request = { flags: 0, command, cookie: this.#cookie++, offset, lengthBytes }
-    const outstanding = new Outstanding(request, memory.target)
-    this.#outstanding.set(request.cookie, outstanding)
+    const outstanding = new Outstanding(request, more.target, more.contextId)
+    this.#answers.expect(outstanding)
     const header = encodeRequest(request)
-    this.#link.send(memory.payload ? [header, memory.payload] : [header])
+    this.#link.send(more.payload ? [header, more.payload] : [header])
     return outstanding.settled
-  }
-
-  #rejectAll(fault: Fault): void {
-    for (const outstanding of this.#outstanding.values()) outstanding.reject(fault)
-    this.#outstanding.clear()
-  }
-
-  #next(): void {
-    this.#link.want(this.#head, () => this.#onReply())
-  }
-
-  #onReply(): void {
-    const start = decodeReplyStart(this.#head)
-    const outstanding = this.#outstanding.get(start.cookie)
-    if (!outstanding) throw breach('an answer came that nobody asked for')
-    if (start.is === 'chunk') {
-      if (!this.structured) throw breach('a structured reply came without agreement')
-      this.#link.want(this.#four, () => this.#onChunk(outstanding, start, this.#four.readUInt32BE(0)))
-      return
-    }
-    const { target, request } = outstanding
-    if (start.errno !== 0) outstanding.fail(start.errno, 'a simple reply')
-    else if (request.command === COMMAND.blockStatus || (target && this.structured)) {
-      throw breach('a simple reply came where a structured one was agreed')
-    } else if (target) {
-      this.#link.want(outstanding.claim(request.offset, target.length), () => this.#finish(outstanding))
-      return
-    }
-    this.#finish(outstanding)
-  }
-
-  #onChunk(outstanding: Outstanding, start: ChunkStart, payloadBytes: number): void {
-    const done = () => (start.flags & CHUNK_DONE ? this.#finish(outstanding) : this.#next())
-    const { request } = outstanding
-    switch (start.type) {
-      case CHUNK.none:
-        if (payloadBytes !== 0 || (start.flags & CHUNK_DONE) === 0)
-          throw breach('an empty chunk is malformed')
-        done()
-        return
-      case CHUNK.offsetData:
-        if (payloadBytes < 9) throw breach('a chunk of data is too short')
-        this.#link.want(this.#eight, () => {
-          const offset = readUint64(this.#eight, 0)
-          this.#link.want(outstanding.claim(offset, payloadBytes - 8), done)
-        })
-        return
-      case CHUNK.offsetHole:
-        if (payloadBytes !== 12) throw breach('a hole is malformed')
-        this.#link.want(this.#twelve, () => {
-          outstanding.claim(readUint64(this.#twelve, 0), this.#twelve.readUInt32BE(8)).fill(0)
-          done()
-        })
-        return
-      case CHUNK.blockStatus: {
-        if (request.command !== COMMAND.blockStatus || payloadBytes > STATUS_BYTES_MAX) {
-          throw breach('a block status came that nobody asked for')
-        }
-        const payload = Buffer.allocUnsafe(payloadBytes)
-        this.#link.want(payload, () => {
-          const { contextId, runs } = decodeBlockStatus(payload)
-          if (contextId !== this.#allocationId) throw breach('a block status has an unknown context')
-          outstanding.status(runs)
-          done()
-        })
-        return
-      }
-      default: {
-        if ((start.type & CHUNK_ERROR_BIT) === 0) throw breach('a chunk has an unknown type')
-        if (payloadBytes > ERROR_BYTES_MAX) throw breach('an error is too long')
-        const payload = Buffer.allocUnsafe(payloadBytes)
-        this.#link.want(payload, () => {
-          const { errno, message } = decodeError(payload)
-          outstanding.fail(errno, message)
-          done()
-        })
-      }
-    }
-  }
-
-  #finish(outstanding: Outstanding): void {
-    outstanding.finish()
-    this.#outstanding.delete(outstanding.request.cookie)
-    this.#next()
   }
 }
 

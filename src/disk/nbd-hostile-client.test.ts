@@ -255,6 +255,45 @@ test('REQ_ONE answers one run; DF answers one piece; else holes are holes', asyn
   link.end(new Error('enough'))
 })
 
+test('a name space is listed but not set; REQ_ONE answers one run of each context', async (t) => {
+  const statusOf = async (offset: number, lengthBytes: number) => [
+    { offset, lengthBytes: 512, status: 1 },
+    { offset: offset + 512, lengthBytes: lengthBytes - 512, status: 0 },
+  ]
+  const names = ['qemu:a', 'qemu:dirty-bitmap:b']
+  const contexts = new Map(names.map((name) => [name, statusOf]))
+  const link = await greet(t, { ...memoryDisk(content), contexts })
+  await option(link, structured)
+  const answer = async (kind: number, queries: string[]) => {
+    const replies = await option(link, encodeOption(kind, encodeContextRequest({ exportName: '', queries })))
+    assert.equal(replies.pop()?.type, REPLY.ack)
+    return replies.map(({ data }) => [data.readUInt32BE(0), data.toString('utf8', 4)])
+  }
+  assert.deepEqual(await answer(OPTION.listMetaContext, ['qemu:']), [
+    [0, 'qemu:a'],
+    [0, 'qemu:dirty-bitmap:b'],
+  ])
+  assert.deepEqual(await answer(OPTION.listMetaContext, ['qemu:dirty-bitmap:']), [[0, 'qemu:dirty-bitmap:b']])
+  assert.deepEqual(await answer(OPTION.setMetaContext, ['qemu:', 'other:x']), [])
+  assert.deepEqual(await answer(OPTION.setMetaContext, ['qemu:dirty-bitmap:b', 'base:allocation']), [
+    [1, 'base:allocation'],
+    [3, 'qemu:dirty-bitmap:b'],
+  ])
+  await option(link, go)
+  link.send([request({ command: COMMAND.blockStatus, flags: COMMAND_FLAG.requestOne, lengthBytes: MIB })])
+  for (const [id, flag] of [
+    [1, 0],
+    [3, 1],
+  ]) {
+    const start = decodeReplyStart(await link.take(16))
+    assert.ok(start.is === 'chunk' && start.type === CHUNK.blockStatus)
+    assert.equal(start.flags, flag)
+    const payload = await link.take((await link.take(4)).readUInt32BE(0))
+    assert.deepEqual([payload.length, payload.readUInt32BE(0)], [12, id])
+  }
+  link.end(new Error('enough'))
+})
+
 test('a client that asks without end and takes nothing holds little', async (t) => {
   let heldBytes = 0
   let heldBytesMax = 0

@@ -183,32 +183,38 @@ export function decodeError(payload: Buffer): { errno: number; message: string }
   return { errno, message: payload.toString('utf8', 6, end) }
 }
 
-/** One run of `base:allocation`; runs follow each other from the offset asked for. */
+/** One run of a meta context; runs follow each other from the offset asked for. */
 export interface StatusRun {
   readonly lengthBytes: number
   readonly state: number
 }
 
-export function encodeBlockStatus(cookie: bigint, contextId: number, runs: readonly StatusRun[]): Buffer {
+/** Of several contexts only the last chunk is `CHUNK_DONE`. */
+export function encodeBlockStatus(
+  cookie: bigint,
+  contextId: number,
+  runs: readonly StatusRun[],
+  flags: number = CHUNK_DONE,
+): Buffer {
   const rest = Buffer.allocUnsafe(4 + 8 * runs.length)
   rest.writeUInt32BE(contextId, 0)
   runs.forEach((run, index) => {
     rest.writeUInt32BE(run.lengthBytes, 4 + 8 * index)
     rest.writeUInt32BE(run.state, 8 + 8 * index)
   })
-  return encodeChunk({ flags: CHUNK_DONE, type: CHUNK.blockStatus, cookie }, rest.length, rest)
+  return encodeChunk({ flags, type: CHUNK.blockStatus, cookie }, rest.length, rest)
 }
 
-/** Throws the breach of a payload that is no list of runs, or has an empty one. */
-export function decodeBlockStatus(payload: Buffer): { contextId: number; runs: StatusRun[] } {
-  if (payload.length < 12 || payload.length % 8 !== 4) throw breach('a block status reply is malformed')
+/** What follows the context's number. Throws the breach of a payload that is no list of runs, or has an empty one. */
+export function decodeStatusRuns(payload: Buffer): StatusRun[] {
+  if (payload.length === 0 || payload.length % 8 !== 0) throw breach('a block status reply is malformed')
   const runs: StatusRun[] = []
-  for (let at = 4; at < payload.length; at += 8) {
+  for (let at = 0; at < payload.length; at += 8) {
     const run = { lengthBytes: payload.readUInt32BE(at), state: payload.readUInt32BE(at + 4) }
     if (run.lengthBytes === 0) throw breach('a block status run is empty')
     runs.push(run)
   }
-  return { contextId: payload.readUInt32BE(0), runs }
+  return runs
 }
 
 /** `text` as UTF-8, cut to what the protocol allows in one string. */

@@ -12,16 +12,21 @@ const ERROR_COUNT_MAX = 64
 export class Outstanding {
   readonly request: Request
   readonly target: Uint8Array | undefined
+  /** The number of the meta context that a block status asks for; the server answers all that were agreed on. */
+  readonly contextId: number | undefined
   readonly #settled = Promise.withResolvers<StatusRun[]>()
   readonly #covered: { from: number; to: number }[] = []
+  /** Not made for reads, of which there are many. */
+  #answeredIds: Set<number> | undefined
   #runs: StatusRun[] | undefined
   #claimedBytes = 0
   #errorCount = 0
   #error: Fault | undefined
 
-  constructor(request: Request, target: Uint8Array | undefined) {
+  constructor(request: Request, target: Uint8Array | undefined, contextId: number | undefined) {
     this.request = request
     this.target = target
+    this.contextId = contextId
   }
 
   get settled(): Promise<StatusRun[]> {
@@ -43,8 +48,15 @@ export class Outstanding {
     return this.target.subarray(from, to)
   }
 
+  /** An answer for a context begins. Throws the breach of a second one, which would have to be guessed about. */
+  beginStatus(contextId: number): void {
+    this.#answeredIds ??= new Set()
+    if (this.#answeredIds.has(contextId)) throw breach('one block status was answered twice')
+    this.#answeredIds.add(contextId)
+  }
+
+  /** The answer for the context that was asked for. */
   status(runs: StatusRun[]): void {
-    if (this.#runs) throw breach('one block status was answered twice')
     this.#runs = runs
   }
 

@@ -1,5 +1,5 @@
 import { isFault } from '../image/fault.ts'
-import type { Disk } from './contract.ts'
+import type { Disk, StatusOf } from './contract.ts'
 import type { Link } from './nbd-link.ts'
 import {
   BASE_ALLOCATION,
@@ -24,7 +24,6 @@ import { breach, clipText, EXPORT_FLAG, PAYLOAD_BYTES_MAX } from './nbd-protocol
 
 /** A client that wants more than this before its first request is playing. */
 const OPTION_COUNT_MAX = 256
-export const CONTEXT_ID = 1
 const BLOCK_SIZE: BlockSize = { minimumBytes: 1, preferredBytes: 4096, maximumBytes: PAYLOAD_BYTES_MAX }
 
 export interface Exports {
@@ -43,7 +42,15 @@ export interface Exports {
 export interface Session {
   readonly disk: Disk
   readonly structured: boolean
-  readonly allocation: boolean
+  /** The meta contexts that it wants to be told of, each in every block status; none where that was not agreed on. */
+  readonly contexts: readonly Context[]
+}
+
+/** A meta context by the number that its answers carry. `statusOf` is absent for 'base:allocation'. */
+export interface Context {
+  readonly id: number
+  readonly name: string
+  readonly statusOf?: StatusOf
 }
 
 /**
@@ -55,8 +62,8 @@ export class ServerHandshake {
   readonly #exports: Exports
   #opened: { readonly exportName: string; readonly disk: Disk } | undefined
   #structured = false
-  /** The export for which block status was agreed: a GO to another one does not inherit it. */
-  #allocationOf: string | undefined
+  /** What was agreed to be told, and of which export: a GO to another one does not inherit it. */
+  #agreed: { readonly exportName: string; readonly contexts: readonly Context[] } | undefined
   #padded = true
 
   constructor(link: Link, exports: Exports) {
@@ -173,14 +180,15 @@ export class ServerHandshake {
   async #contexts(option: number, data: Buffer): Promise<void> {
     const { exportName, queries } = decodeContextRequest(data)
     const sets = option === OPTION.setMetaContext
-    if (sets) this.#allocationOf = undefined
+    if (sets) this.#agreed = undefined
     if (sets && !this.#structured) throw breach('block status needs structured replies')
-    await this.#open(exportName)
-    const wanted = (query: string) => query === BASE_ALLOCATION || (!sets && query === 'base:')
-    if (queries.some(wanted) || (!sets && queries.length === 0)) {
-      if (sets) this.#allocationOf = exportName
-      await this.#reply(option, REPLY.metaContext, encodeContext(sets ? CONTEXT_ID : 0, BASE_ALLOCATION))
-    }
+    const all = contextsOf(await this.#open(exportName))
+    const isAsked = (name: string) =>
+      queries.some((query) => query === name || (!sets && query.endsWith(':') && name.startsWith(query)))
+    const contexts = all.filter(({ name }) => isAsked(name) || (!sets && queries.length === 0))
+    if (sets) this.#agreed = { exportName, contexts }
+    for (const { id, name } of contexts)
+      await this.#reply(option, REPLY.metaContext, encodeContext(sets ? id : 0, name))
     await this.#reply(option, REPLY.ack)
   }
 
@@ -195,7 +203,10 @@ export class ServerHandshake {
 
   #begin(exportName: string, disk: Disk): Session {
     this.#opened = undefined
-    return { disk, structured: this.#structured, allocation: this.#allocationOf === exportName }
+    const agreed = this.#agreed?.exportName === exportName ? this.#agreed.contexts : []
+    // The disk may have been opened anew since then, and answers for itself.
+    const contexts = contextsOf(disk).filter(({ name }) => agreed.some((one) => one.name === name))
+    return { disk, structured: this.#structured, contexts }
   }
 
   #flags(): number {
@@ -203,4 +214,13 @@ export class ServerHandshake {
     const flags = hasFlags | readOnly | sendFlush | canMultiConn | sendCache
     return this.#structured ? flags | sendDontFragment : flags
   }
+}
+
+function contextsOf(disk: Disk): Context[] {
+  const others = [...(disk.contexts ?? [])].map(([name, statusOf], index) => ({
+    id: index + 2,
+    name,
+    statusOf,
+  }))
+  return [{ id: 1, name: BASE_ALLOCATION }, ...others]
 }

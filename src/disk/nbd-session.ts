@@ -17,9 +17,10 @@ import {
   REQUEST_BYTES,
   type Request,
   STATE,
+  type StatusRun,
 } from './nbd-protocol.ts'
 import { encodeReadReply, readExactly, readPieces } from './nbd-read-reply.ts'
-import { CONTEXT_ID, type Session } from './nbd-server-handshake.ts'
+import type { Context, Session } from './nbd-server-handshake.ts'
 
 /** What one connection may make us hold, from the request until the kernel took the reply. */
 const IN_FLIGHT_BYTES_MAX = 32 * 1024 * 1024
@@ -220,16 +221,31 @@ export class ServerSession {
 
   async #blockStatus(request: Request): Promise<void> {
     const { cookie, flags, offset, lengthBytes } = request
-    if (!this.#session.allocation) throw new Refusal(ERRNO.EINVAL, 'Block status was not agreed on.')
+    const { contexts } = this.#session
+    if (contexts.length === 0) throw new Refusal(ERRNO.EINVAL, 'Block status was not agreed on.')
     if (lengthBytes === 0) throw new Refusal(ERRNO.EINVAL, 'A block status of nothing has no answer.')
-    const extents = await this.#session.disk.extents(offset, lengthBytes, this.#gone.signal)
-    assert(extents.length > 0, 'extents cover what was asked')
     const countMax = (flags & COMMAND_FLAG.requestOne) !== 0 ? 1 : STATUS_COUNT_MAX
-    const runs = extents.slice(0, countMax).map((extent) => ({
-      lengthBytes: extent.lengthBytes,
-      state: extent.holds === 'zero' ? STATE.hole | STATE.zero : 0,
-    }))
-    await this.#link.flush(encodeBlockStatus(cookie, CONTEXT_ID, runs))
+    const chunks: Buffer[] = []
+    for (const [index, context] of contexts.entries()) {
+      const runs = await this.#statusOf(context, offset, lengthBytes)
+      assert(runs.length > 0, 'an answer covers what was asked')
+      const chunkFlags = index === contexts.length - 1 ? CHUNK_DONE : 0
+      chunks.push(encodeBlockStatus(cookie, context.id, runs.slice(0, countMax), chunkFlags))
+    }
+    await this.#link.flush(...chunks)
+  }
+
+  async #statusOf(context: Context, offset: number, lengthBytes: number): Promise<StatusRun[]> {
+    const { signal } = this.#gone
+    if (context.statusOf === undefined) {
+      const extents = await this.#session.disk.extents(offset, lengthBytes, signal)
+      return extents.map(({ lengthBytes, holds }) => ({
+        lengthBytes,
+        state: holds === 'zero' ? STATE.hole | STATE.zero : 0,
+      }))
+    }
+    const statuses = await context.statusOf(offset, lengthBytes, signal)
+    return statuses.map(({ lengthBytes, status }) => ({ lengthBytes, state: status }))
   }
 
   /** Reads and forgets, in small steps: what lies behind the disk may keep it near. */

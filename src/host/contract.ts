@@ -1,7 +1,10 @@
+import type { DiskBus, Firmware } from '../image/config.ts'
+import type { Consistency, WantedConsistency } from '../image/consistency.ts'
 import type { DiskId, MachineId } from '../image/ids.ts'
+import type { OsType } from '../image/image.ts'
 
-export type Firmware = 'bios' | 'uefi'
-export type DiskBus = 'virtio-blk' | 'virtio-scsi'
+export type { DiskBus, Firmware } from '../image/config.ts'
+export type { Consistency, WantedConsistency } from '../image/consistency.ts'
 
 /** One disk of a machine. The first disk of a machine is its system disk. */
 export interface MachineDisk {
@@ -26,31 +29,85 @@ export interface MachineSpec {
 /** 'absent': the driver knows nothing of it. 'stopped': its disks are there, no guest runs. */
 export type MachinePower = 'absent' | 'stopped' | 'running'
 
-/** What the disks of an export are worth: as after a power cut, or with file systems frozen by the guest agent. */
-export type Consistency = 'crash' | 'filesystem'
+/** What is to be exported, and what for. */
+export interface ExportRequest {
+  /** Of the machine's disks, each once; the exports come in this order. All of them are of one moment. */
+  readonly diskIds: readonly DiskId[]
+  /**
+   * By disk id: the key of an earlier capture, closed as 'taken', whose content of this disk the caller still has, so
+   * that only what changed since needs to be read.
+   */
+  readonly since: Readonly<Record<string, string>>
+  /**
+   * 'crash' asks nothing of the guest; else its agent is asked to freeze the file systems over the moment. A level that
+   * cannot be had is Fault 'conflict' (subject 'machine', reason 'consistency') saying why, and nothing is left.
+   */
+  readonly consistency: WantedConsistency
+}
 
-/** Read-only NBD exports of all disks of one machine, all at one moment. */
+/**
+ * A meta context of an NBD export whose status tells runs of a disk apart: those whose status is a number from 1 to
+ * `most` may differ from a known content, all others are surely equal to it. Source: QEMU 7.2, docs/interop/nbd.txt
+ * ('qemu:dirty-bitmap:NAME': 1 is dirty; 'qemu:allocation-depth': the layer that holds a run, 1 the uppermost).
+ */
+export interface ChangeContext {
+  readonly name: string
+  readonly most: number
+}
+
+export interface ExportedDisk {
+  readonly id: DiskId
+  readonly sizeBytes: number
+  readonly socketPath: string
+  readonly exportName: string
+  /**
+   * The export on the same socket whose block status tells what is zero; often `exportName` itself. Where it is
+   * another one, a run is zero only if this export calls it zero twice in a row, and the snapshot held only if a
+   * read from `exportName` still succeeds after the last status was asked. Contexts below are of this export too, and
+   * under the same rules: a run is unchanged only if it is called so twice.
+   */
+  readonly mapName: string
+  /** What may have changed since the capture that `since` named; absent where that is not known for certain. */
+  readonly changes?: ChangeContext
+  /** Why `changes` is absent although `since` named a capture, for people; '' otherwise. */
+  readonly changesWhy: string
+  /** What the machine itself may have written over its base, since it was made; absent where that cannot be told. */
+  readonly own?: ChangeContext
+}
+
+/** Read-only NBD exports of disks of one machine, all at one moment. */
 export interface DiskExports {
-  readonly disks: readonly {
-    readonly id: DiskId
-    readonly sizeBytes: number
-    readonly socketPath: string
-    readonly exportName: string
-    /**
-     * The export on the same socket whose block status tells what is zero; often `exportName` itself. Where it is
-     * another one, a run is zero only if this export calls it zero twice in a row, and the snapshot held only if a
-     * read from `exportName` still succeeds after the last status was asked.
-     */
-    readonly mapName: string
-  }[]
+  readonly disks: readonly ExportedDisk[]
   readonly consistency: Consistency
+  /** Why it is not more than that, for people; '' where it is the most there is. */
+  readonly consistencyWhy: string
   /** How long the guest stood still, in milliseconds; 0 for a stopped machine. */
   readonly pausedMs: number
+  /** How long its file systems were frozen; 0 if they were not. */
+  readonly frozenMs: number
+  /** The operating system as the guest's agent tells it. */
+  readonly os?: { readonly type: OsType; readonly name: string }
   /**
    * 'same': the exports of an earlier call with this key were still there, so the moment is the earlier one.
    * 'new': the moment is now, and what was read before under this key is void.
    */
   readonly moment: 'same' | 'new'
+}
+
+/** What one disk of a machine is made of now. */
+export interface DiskLayers {
+  /** The export under the machine's own layer, by its name; '' where there is none. */
+  readonly baseName: string
+  /** How often the disk was replaced. */
+  readonly replacedCount: number
+}
+
+/** What can be had of a machine as it is now. */
+export interface Outlook {
+  readonly power: MachinePower
+  readonly consistency: Consistency
+  /** Why it is not more than that, for people; '' where it is the most there is. */
+  readonly consistencyWhy: string
 }
 
 /** A machine that was put there by the operator, not through `ensureMachine`. Its first disk is the system disk. */
@@ -104,14 +161,30 @@ export interface Host {
   list(): Promise<MachineId[]>
   /** Those of them that are the operator's own; one whose disks cannot be used is left out. */
   found(): Promise<FoundMachine[]>
+  /** What a capture of this machine could have now. Asks the guest's agent, if there is one, and changes nothing. */
+  outlook(id: MachineId, signal: AbortSignal): Promise<Outlook>
   /**
-   * Opens the disks for a capture known by `key` (letters and digits). A running guest is paused for milliseconds
-   * and goes on; a stopped machine cannot be started until `closeExports`. A second call with the same key finds
-   * the same exports if they live, else makes new ones.
+   * Opens disks for a capture known by `key` (letters and digits). A running guest is paused for milliseconds
+   * and goes on; a stopped machine cannot be started until `closeExports`. A second call with the same key and request
+   * finds the same exports if they live, else makes new ones. Faults also: 'conflict' reason 'capturing' under another
+   * open key, reason 'consistency' as the request says; 'full'.
    */
-  openExports(id: MachineId, key: string, signal: AbortSignal): Promise<DiskExports>
-  /** Takes everything of `openExports` away from the machine, also what a crash left. May be called for nothing. */
-  closeExports(id: MachineId, key: string): Promise<void>
+  openExports(id: MachineId, key: string, request: ExportRequest, signal: AbortSignal): Promise<DiskExports>
+  /**
+   * Takes everything of `openExports` away from the machine, also what a crash left. May be called for nothing, and
+   * again. 'taken': the caller has the content of the disks of the request for good, so from now on `since` may name
+   * this key, and only it, for these disks; of one whose content he has not he never names it. 'given-up': as if it had never been opened; what could be told since an
+   * earlier key can be told still.
+   */
+  closeExports(id: MachineId, key: string, outcome: 'taken' | 'given-up'): Promise<void>
+  /**
+   * The disk with this id has other content from now on: that of `disk.base`, or zeroes, with nothing of its own over
+   * it. In one step, which a crash leaves undone or done. Fault 'conflict' unless the machine is stopped and not being
+   * captured; 'absent' for an unknown disk.
+   */
+  replaceDisk(id: MachineId, disk: MachineDisk, signal: AbortSignal): Promise<void>
+  /** By disk id, what the host itself knows of the disks: it may have outlived the catalog that is asked now. */
+  layers(id: MachineId): Promise<Readonly<Record<string, DiskLayers>>>
   /**
    * What the guest's serial console said from byte `fromByte` of all it ever said: at most CONSOLE_ANSWER_BYTES_MAX, so
    * ask again from where the answer ends; empty if nothing is new. Only the newest CONSOLE_KEPT_BYTES are sure to be

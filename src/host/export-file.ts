@@ -4,6 +4,9 @@ import type { DiskId, MachineId } from '../image/ids.ts'
 import { ExportRecords } from './tools/exports.ts'
 import { type ServeRaw, StillExports } from './tools/still-exports.ts'
 
+/** Nobody asks what a file that is imported is worth. */
+const WORTH = { consistency: 'crash', consistencyWhy: 'The disk is a file of somebody else.' } as const
+
 /**
  * Raw disk files as read-only NBD exports, each known by a key (letters and digits). Served by `qemu-nbd`, which knows
  * a file's holes, or where that is missing by `serveRaw`. A new one over the same folders finds and ends the exports
@@ -31,7 +34,9 @@ export class RawFileExports {
       tree: { driver: 'raw', 'read-only': true, file: { driver: 'file', filename: path, 'read-only': true } },
     }
     const records = new ExportRecords(this.#folder(key))
-    const opened = await this.#exports.open('import' as MachineId, key, [disk], records, signal)
+    const id = 'import' as MachineId
+    const request = { diskIds: [disk.id], since: {}, consistency: 'best' } as const
+    const opened = await this.#exports.open(id, key, request, [disk], WORTH, records, signal)
     const [first] = opened.disks
     if (first === undefined) throw new Error('one disk was given')
     return { socketPath: first.socketPath, exportName: first.exportName, sizeBytes }
@@ -39,7 +44,7 @@ export class RawFileExports {
 
   /** Takes away what `open` made, also what a crash left. May be called for nothing. */
   async close(key: string): Promise<void> {
-    await this.#exports.close(key, new ExportRecords(this.#folder(key)))
+    await this.#exports.close(key, 'given-up', [], new ExportRecords(this.#folder(key)))
     await rm(this.#folder(key), { recursive: true, force: true })
   }
 

@@ -3,8 +3,8 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { MachineId } from '../image/ids.ts'
-import type { DiskExports, Host, MachineDisk } from './contract.ts'
-import type { HostFixture } from './suite.ts'
+import type { ExportedDisk, Host, MachineDisk } from './contract.ts'
+import type { HostFixture, StatusRun } from './suite-tools.ts'
 import { startDaemon } from './tools/daemon.ts'
 import { isErrno } from './tools/durable.ts'
 import { endProcess, findProcess } from './tools/processes.ts'
@@ -36,10 +36,11 @@ export class RealPlace {
   }
 
   /** The parts of a fixture that do not depend on the driver. */
-  around(): Pick<HostFixture, 'serveBase' | 'readExport' | 'leftovers'> {
+  around(): Pick<HostFixture, 'serveBase' | 'readExport' | 'readStatus' | 'leftovers'> {
     return {
       serveBase: async (bytes) => (await this.serveBase(bytes)).base,
       readExport: (disk, offset, lengthBytes) => this.readExport(disk, offset, lengthBytes),
+      readStatus: (disk, context) => this.readStatus(disk, context),
       leftovers: (id) => this.leftovers(id),
     }
   }
@@ -69,7 +70,7 @@ export class RealPlace {
     return server
   }
 
-  async readExport(disk: DiskExports['disks'][number], offset: number, lengthBytes: number): Promise<Buffer> {
+  async readExport(disk: ExportedDisk, offset: number, lengthBytes: number): Promise<Buffer> {
     const path = join(this.directory, `read-${randomBytes(4).toString('hex')}`)
     const server = { type: 'unix', path: disk.socketPath }
     const source = { driver: 'raw', file: { driver: 'nbd', server, export: disk.exportName } }
@@ -81,6 +82,18 @@ export class RealPlace {
     const bytes = await readFile(path)
     await rm(path)
     return bytes.subarray(offset, offset + lengthBytes)
+  }
+
+  /** By libnbd's own tool, which knows every context. */
+  async readStatus(disk: ExportedDisk, context: string): Promise<readonly StatusRun[]> {
+    const uri = `nbd+unix:///${encodeURIComponent(disk.mapName)}?socket=${disk.socketPath}`
+    const text = await runTool('nbdinfo', [`--map=${context}`, '--json', uri], {
+      doing: 'Reading the status of an export',
+      package: 'libnbd-bin',
+      timeoutMs: 60_000,
+    })
+    const runs = JSON.parse(text) as { offset: number; length: number; type: number }[]
+    return runs.map(({ offset, length, type }) => ({ offset, lengthBytes: length, status: type }))
   }
 
   async leftovers(id: MachineId): Promise<string[]> {

@@ -1,75 +1,26 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { type FaultKind, isFault } from '../image/fault.ts'
-import { type MachineId, newId } from '../image/ids.ts'
-import type { DiskBus, DiskExports, Host, MachineDisk, MachineSpec } from './contract.ts'
+import { newId } from '../image/ids.ts'
+import { capturePromises } from './capture-suite.ts'
+import { walkPromises } from './capture-walk.ts'
+import type { DiskExports, Host } from './contract.ts'
+import {
+  diskOf,
+  type HostFixture,
+  isFaultOf,
+  MEBIBYTE,
+  makeMachine,
+  never,
+  requestOf,
+  SECTOR_BYTES,
+  said,
+  specOf,
+  until,
+  untilSaid,
+} from './suite-tools.ts'
+import { worthPromises } from './worth-suite.ts'
 
-export const MEBIBYTE = 1 << 20
-export const SECTOR_BYTES = 512
-
-/** What the suite needs around one implementation. */
-export interface HostFixture {
-  readonly host: Host
-  /** Another driver over the same machines, as after a restart of our process. */
-  reopen(): Promise<Host>
-  /** An NBD export that holds `bytes`. */
-  serveBase(bytes: Buffer): Promise<NonNullable<MachineDisk['base']>>
-  readExport(disk: DiskExports['disks'][number], offset: number, lengthBytes: number): Promise<Buffer>
-  /** Content of a system disk that boots the guest below. */
-  bootDisk(sizeBytes: number): Buffer
-  /** Absent where guests are never started. */
-  readonly guest?: {
-    /** What the guest says when it is up. */
-    readonly banner: string
-    /** Fills a sector from inside the guest and waits for its answer. */
-    fill(host: Host, id: MachineId, disk: number, sector: number, character: string): Promise<void>
-    /** Ends the hypervisor's process without asking the guest. */
-    crash(id: MachineId): Promise<void>
-  }
-  /** Files, sockets and processes that mention the machine. */
-  leftovers(id: MachineId): Promise<string[]>
-  close(): Promise<void>
-}
-
-/** Asks until the answer is true; a test fails only after a time that no healthy machine needs. */
-export async function until(what: string, check: () => Promise<boolean>): Promise<void> {
-  const end = performance.now() + 60_000
-  while (!(await check())) {
-    assert.ok(performance.now() < end, `still waiting: ${what}`)
-    await sleep(10)
-  }
-}
-
-export function isFaultOf(kind: FaultKind): (error: unknown) => boolean {
-  return (error) => {
-    assert.ok(isFault(error, kind), `wanted a Fault '${kind}', got ${error}`)
-    return true
-  }
-}
-
-export const never = (): AbortSignal => new AbortController().signal
-
-export function specOf(disks: readonly MachineDisk[]): MachineSpec {
-  const memoryBytes = 32 * MEBIBYTE
-  return { id: newId('machine'), name: 'suite', cpuCount: 1, memoryBytes, firmware: 'bios', disks }
-}
-
-export function diskOf(bus: DiskBus, sizeBytes: number, base?: MachineDisk['base']): MachineDisk {
-  return { id: newId('disk'), sizeBytes, bus, ...(base && { base }) }
-}
-
-/** Waits until the guest says `text` after byte `fromByte`. */
-export async function untilSaid(host: Host, id: MachineId, text: string, fromByte = 0): Promise<void> {
-  await until(`'${text}' on the console of ${id}`, async () =>
-    (await said(host, id, fromByte)).includes(text),
-  )
-}
-
-/** What the guest said from byte `fromByte` on. */
-export async function said(host: Host, id: MachineId, fromByte = 0): Promise<Buffer> {
-  return (await host.readConsole(id, fromByte)).bytes
-}
+export * from './suite-tools.ts'
 
 /** The promises of `Host`, tried on one implementation; those about guests only where `starts`. */
 export function hostSuite(name: string, starts: boolean, make: () => Promise<HostFixture>): void {
@@ -83,14 +34,6 @@ export function hostSuite(name: string, starts: boolean, make: () => Promise<Hos
     })
     after(() => fixture.close())
 
-    /** System disk of 3 MiB content on a 4 MiB disk, and an empty data disk. */
-    async function newMachine(): Promise<MachineSpec> {
-      const base = await fixture.serveBase(fixture.bootDisk(3 * MEBIBYTE))
-      const spec = specOf([diskOf('virtio-blk', 4 * MEBIBYTE, base), diskOf('virtio-scsi', 2 * MEBIBYTE)])
-      await host.ensureMachine(spec, never())
-      return spec
-    }
-
     /** The first byte of a sector, as the export shows it. */
     async function firstByte(exports: DiskExports, disk: number, sector: number): Promise<string> {
       const exported = exports.disks[disk]
@@ -100,7 +43,7 @@ export function hostSuite(name: string, starts: boolean, make: () => Promise<Hos
     }
 
     test('a machine made twice is one machine, stopped, and listed', async () => {
-      const spec = await newMachine()
+      const spec = await makeMachine(fixture)
       await host.ensureMachine(spec, never())
       assert.equal(await host.power(spec.id), 'stopped')
       assert.equal((await host.list()).filter((id) => id === spec.id).length, 1)
@@ -113,11 +56,17 @@ export function hostSuite(name: string, starts: boolean, make: () => Promise<Hos
       assert.equal(await host.power(id), 'absent')
       await assert.rejects(host.ensureStarted(id, never()), isFaultOf('absent'))
       await assert.rejects(host.ensureStopped(id, 'graceful', never()), isFaultOf('absent'))
-      await assert.rejects(host.openExports(id, 'k1', never()), isFaultOf('absent'))
+      await assert.rejects(
+        host.openExports(id, 'k1', { diskIds: [newId('disk')], since: {}, consistency: 'best' }, never()),
+        isFaultOf('absent'),
+      )
       await assert.rejects(host.readConsole(id, 0), isFaultOf('absent'))
       await assert.rejects(host.writeConsole(id, Buffer.from('x')), isFaultOf('absent'))
       await host.ensureGone(id, never())
-      await host.closeExports(id, 'k1')
+      await host.closeExports(id, 'k1', 'given-up')
+      await host.closeExports(id, 'k1', 'taken')
+      await assert.rejects(host.outlook(id, never()), isFaultOf('absent'))
+      await assert.rejects(host.replaceDisk(id, diskOf('virtio-blk', MEBIBYTE), never()), isFaultOf('absent'))
     })
 
     test('an aborted call leaves no machine', async () => {
@@ -127,11 +76,13 @@ export function hostSuite(name: string, starts: boolean, make: () => Promise<Hos
     })
 
     test('a stopped machine shows its base, and zeroes after its end', async () => {
-      const spec = await newMachine()
-      const exports = await host.openExports(spec.id, 'still', never())
+      const spec = await makeMachine(fixture)
+      const exports = await host.openExports(spec.id, 'still', requestOf(spec), never())
       assert.equal(exports.moment, 'new')
       assert.equal(exports.pausedMs, 0)
+      assert.equal(exports.frozenMs, 0)
       assert.equal(exports.consistency, 'crash')
+      assert.notEqual(exports.consistencyWhy, '')
       assert.deepEqual(
         exports.disks.map((disk) => [disk.id, disk.sizeBytes]),
         spec.disks.map((disk) => [disk.id, disk.sizeBytes]),
@@ -146,20 +97,20 @@ export function hostSuite(name: string, starts: boolean, make: () => Promise<Hos
     })
 
     test('the same key finds the same moment, also from another process; a closed one is gone', async () => {
-      const spec = await newMachine()
-      assert.equal((await host.openExports(spec.id, 'a1', never())).moment, 'new')
-      assert.equal((await host.openExports(spec.id, 'a1', never())).moment, 'same')
+      const spec = await makeMachine(fixture)
+      assert.equal((await host.openExports(spec.id, 'a1', requestOf(spec), never())).moment, 'new')
+      assert.equal((await host.openExports(spec.id, 'a1', requestOf(spec), never())).moment, 'same')
       const other = await fixture.reopen()
-      const again = await other.openExports(spec.id, 'a1', never())
+      const again = await other.openExports(spec.id, 'a1', requestOf(spec), never())
       assert.equal(again.moment, 'same')
       assert.equal(await firstByte(again, 1, 0), '\0')
-      await assert.rejects(other.openExports(spec.id, 'b2', never()), isFaultOf('conflict'))
-      await other.closeExports(spec.id, 'b2')
-      assert.equal((await other.openExports(spec.id, 'a1', never())).moment, 'same')
-      await other.closeExports(spec.id, 'a1')
-      await other.closeExports(spec.id, 'a1')
-      assert.equal((await other.openExports(spec.id, 'b2', never())).moment, 'new')
-      await other.closeExports(spec.id, 'b2')
+      await assert.rejects(other.openExports(spec.id, 'b2', requestOf(spec), never()), isFaultOf('conflict'))
+      await other.closeExports(spec.id, 'b2', 'given-up')
+      assert.equal((await other.openExports(spec.id, 'a1', requestOf(spec), never())).moment, 'same')
+      await other.closeExports(spec.id, 'a1', 'given-up')
+      await other.closeExports(spec.id, 'a1', 'given-up')
+      assert.equal((await other.openExports(spec.id, 'b2', requestOf(spec), never())).moment, 'new')
+      await other.closeExports(spec.id, 'b2', 'given-up')
       await other.close()
       await host.ensureGone(spec.id, never())
       assert.deepEqual(await fixture.leftovers(spec.id), [])
@@ -167,7 +118,7 @@ export function hostSuite(name: string, starts: boolean, make: () => Promise<Hos
 
     if (!starts)
       test('where guests never start, starting is invalid', async () => {
-        const spec = await newMachine()
+        const spec = await makeMachine(fixture)
         await assert.rejects(host.ensureStarted(spec.id, never()), isFaultOf('invalid'))
         await host.ensureGone(spec.id, never())
       })
@@ -176,7 +127,7 @@ export function hostSuite(name: string, starts: boolean, make: () => Promise<Hos
       test('a guest starts once, speaks, and stops', async () => {
         const { guest } = fixture
         assert.ok(guest)
-        const spec = await newMachine()
+        const spec = await makeMachine(fixture)
         await assert.rejects(host.writeConsole(spec.id, Buffer.from('x')), isFaultOf('conflict'))
         await host.ensureStarted(spec.id, never())
         await host.ensureStarted(spec.id, never())
@@ -190,13 +141,13 @@ export function hostSuite(name: string, starts: boolean, make: () => Promise<Hos
         await host.ensureStopped(spec.id, 'graceful', never())
         await host.ensureStopped(spec.id, 'power', never())
         assert.equal(await host.power(spec.id), 'stopped')
-        const exports = await host.openExports(spec.id, 'k', never())
+        const exports = await host.openExports(spec.id, 'k', requestOf(spec), never())
         assert.equal(await firstByte(exports, 0, 65), 'a')
         assert.equal(await firstByte(exports, 1, 66), 'b')
         await assert.rejects(host.ensureStarted(spec.id, never()), isFaultOf('conflict'))
         const other = await fixture.reopen()
         await assert.rejects(other.ensureStarted(spec.id, never()), isFaultOf('conflict'))
-        await other.closeExports(spec.id, 'k')
+        await other.closeExports(spec.id, 'k', 'given-up')
         await other.ensureStarted(spec.id, never())
         await untilSaid(other, spec.id, guest.banner, saidBytes)
         await other.close()
@@ -208,11 +159,11 @@ export function hostSuite(name: string, starts: boolean, make: () => Promise<Hos
       test('exports of a running guest show one moment and nothing after it', async () => {
         const { guest } = fixture
         assert.ok(guest)
-        const spec = await newMachine()
+        const spec = await makeMachine(fixture)
         await host.ensureStarted(spec.id, never())
         await untilSaid(host, spec.id, guest.banner)
         for (const disk of [0, 1]) await guest.fill(host, spec.id, disk, 70, 'a')
-        const exports = await host.openExports(spec.id, 'live', never())
+        const exports = await host.openExports(spec.id, 'live', requestOf(spec), never())
         assert.equal(exports.moment, 'new')
         assert.ok(exports.pausedMs > 0)
         for (const disk of [0, 1]) {
@@ -220,20 +171,23 @@ export function hostSuite(name: string, starts: boolean, make: () => Promise<Hos
           await guest.fill(host, spec.id, disk, 71, 'z')
         }
         const other = await fixture.reopen()
-        const again = await other.openExports(spec.id, 'live', never())
+        const again = await other.openExports(spec.id, 'live', requestOf(spec), never())
         assert.equal(again.moment, 'same')
         assert.equal(again.pausedMs, exports.pausedMs)
         for (const disk of [0, 1]) {
           assert.equal(await firstByte(again, disk, 70), 'a')
           assert.equal(await firstByte(again, disk, 71), '\0')
         }
-        await assert.rejects(host.openExports(spec.id, 'second', never()), isFaultOf('conflict'))
-        await other.closeExports(spec.id, 'live')
-        await other.closeExports(spec.id, 'live')
-        const fresh = await other.openExports(spec.id, 'live', never())
+        await assert.rejects(
+          host.openExports(spec.id, 'second', requestOf(spec), never()),
+          isFaultOf('conflict'),
+        )
+        await other.closeExports(spec.id, 'live', 'given-up')
+        await other.closeExports(spec.id, 'live', 'given-up')
+        const fresh = await other.openExports(spec.id, 'live', requestOf(spec), never())
         assert.equal(fresh.moment, 'new')
         for (const disk of [0, 1]) assert.equal(await firstByte(fresh, disk, 71), 'z')
-        await other.closeExports(spec.id, 'live')
+        await other.closeExports(spec.id, 'live', 'given-up')
         assert.equal(await host.power(spec.id), 'running')
         await guest.fill(host, spec.id, 1, 72, 'y')
         await other.close()
@@ -245,20 +199,24 @@ export function hostSuite(name: string, starts: boolean, make: () => Promise<Hos
       test('a guest whose hypervisor is killed is stopped, and a new moment is taken from its disks', async () => {
         const { guest } = fixture
         assert.ok(guest)
-        const spec = await newMachine()
+        const spec = await makeMachine(fixture)
         await host.ensureStarted(spec.id, never())
         await untilSaid(host, spec.id, guest.banner)
         await guest.fill(host, spec.id, 1, 80, 'a')
-        assert.equal((await host.openExports(spec.id, 'k', never())).moment, 'new')
+        assert.equal((await host.openExports(spec.id, 'k', requestOf(spec), never())).moment, 'new')
         await guest.crash(spec.id)
         await until('the machine to be stopped', async () => (await host.power(spec.id)) === 'stopped')
-        const exports = await host.openExports(spec.id, 'k', never())
+        const exports = await host.openExports(spec.id, 'k', requestOf(spec), never())
         assert.equal(exports.moment, 'new')
         assert.equal(exports.pausedMs, 0)
-        await host.closeExports(spec.id, 'k')
+        await host.closeExports(spec.id, 'k', 'given-up')
         await host.ensureStarted(spec.id, never())
         await host.ensureGone(spec.id, never())
         assert.deepEqual(await fixture.leftovers(spec.id), [])
       })
+
+    capturePromises(starts, () => fixture)
+    worthPromises(starts, () => fixture)
+    if (starts) walkPromises(() => fixture)
   })
 }

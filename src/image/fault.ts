@@ -16,6 +16,7 @@ export type FaultSubject =
   | 'machine'
   | 'disk'
   | 'snapshot'
+  | 'snapshot-policy'
   | 'bundle'
   | 'task'
   | 'user'

@@ -8,6 +8,8 @@ export type ImageId = Id<'image'>
 export type MachineId = Id<'machine'>
 export type DiskId = Id<'disk'>
 export type TaskId = Id<'task'>
+export type SnapshotId = Id<'snapshot'>
+export type SnapshotPolicyId = Id<'snapshot-policy'>
 export type ProjectId = Id<'project'>
 export type AccountId = Id<'account'>
 export type UserId = Id<'user'>
@@ -32,6 +34,8 @@ const PREFIXES = {
   machine: ['vm-', 'ecd-', 'uhost-'],
   disk: ['disk-', 'd-', 'bs-'],
   task: ['task-', 't-', 'utask-'],
+  snapshot: ['snap-', 's-', 'bsSnap-'],
+  'snapshot-policy': ['policy-', 'sp-', 'usp-'],
 } as const
 
 export type Dialect = 'native' | 'wuying' | 'uhost'

@@ -1,7 +1,9 @@
-import type { Digest, ImageId, MachineId, ProjectId, RegionId, TaskId } from './ids.ts'
+import type { DiskBus, MachineConfig } from './config.ts'
+import type { Consistency } from './consistency.ts'
+import type { Digest, ImageId, MachineId, ProjectId, RegionId, SnapshotId, TaskId } from './ids.ts'
 
 /** How an image came to be. It decides the word a door has for the time of making: UHost says Making or Copying. */
-export type ImageOrigin = 'import' | 'capture' | 'copy'
+export type ImageOrigin = 'import' | 'capture' | 'copy' | 'compose'
 
 /**
  * 'base' images are the operator's: every project sees them, nobody copies or deletes them through a cloud's door
@@ -20,6 +22,7 @@ export type ImageState =
 export interface ImageDisk {
   readonly index: number
   readonly sizeBytes: number
+  readonly bus: DiskBus
 }
 
 /** One image in one region of one project. Its content never changes (I4); its name and description may. */
@@ -33,6 +36,8 @@ export interface Image {
   readonly description: string
   /** UHost's business group. */
   readonly tag: string
+  /** Those of the machine when the image was made of it; a copy has its source's. */
+  readonly labels: readonly { readonly key: string; readonly value: string }[]
   readonly osType: OsType
   readonly osName: string
   readonly state: ImageState
@@ -40,6 +45,13 @@ export interface Image {
   readonly progressPermille: number
   /** The first is the system disk. Known from the start: a capture knows its machine's disks. */
   readonly disks: readonly ImageDisk[]
+  readonly config: MachineConfig
+  /** Known once available; undefined for images of before it was written down. */
+  readonly consistency: Consistency | undefined
+  /** The digest of the image that the machine's system disk stood on, if it stood on one. */
+  readonly parent: Digest | undefined
+  /** Snapshots of data disks that were made with it and go with it. */
+  readonly snapshotIds: readonly SnapshotId[]
   /** Bytes that are not zero, and bytes this image added to its region's store. Known once available. */
   readonly dataBytes: number
   readonly storedBytes: number

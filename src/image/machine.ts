@@ -1,3 +1,4 @@
+import type { DiskBus, Firmware } from './config.ts'
 import type { DiskId, ImageId, MachineId, ProjectId, RegionId } from './ids.ts'
 import type { OsType } from './image.ts'
 
@@ -18,6 +19,7 @@ export interface MachineDiskRecord {
   readonly id: DiskId
   readonly index: number
   readonly sizeBytes: number
+  readonly bus: DiskBus
   /** The NBD export behind an overlay: image digest and the disk's index in it; absent for an empty disk. */
   readonly base: { readonly digest: string; readonly index: number } | undefined
   /** The cloud's word for the kind of disk, kept and shown, without effect here. */
@@ -38,6 +40,8 @@ export interface Machine {
   readonly reason: string
   readonly cpuCount: number
   readonly memoryBytes: number
+  readonly firmware: Firmware
+  readonly machineType: string
   /** The cloud's word for the size, kept and shown: WUYING's DesktopType, UHost's MachineType. */
   readonly typeName: string
   readonly imageId: ImageId

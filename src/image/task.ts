@@ -1,9 +1,13 @@
 import type { FaultKind } from './fault.ts'
-import type { ImageId, MachineId, ProjectId, RegionId, TaskId } from './ids.ts'
+import type { ImageId, MachineId, ProjectId, RegionId, SnapshotId, TaskId } from './ids.ts'
 
 export const TASK_KINDS = [
   'import-image',
   'capture-image',
+  'create-snapshot',
+  'compose-image',
+  'plan-capture',
+  'reset-disk',
   'copy-image',
   'copy-batch',
   'launch-machine',
@@ -17,6 +21,14 @@ export const TASK_KINDS = [
   'repair-region',
 ] as const
 export type TaskKind = (typeof TASK_KINDS)[number]
+
+/** Those that need a machine's disks for themselves: of a machine one of them at a time. */
+export const EXCLUSIVE_KINDS = [
+  'capture-image',
+  'create-snapshot',
+  'plan-capture',
+  'reset-disk',
+] as const satisfies readonly TaskKind[]
 
 /** 'ended' tasks never change again. */
 export type TaskState =
@@ -35,6 +47,7 @@ export interface Task {
   readonly regionId: RegionId
   readonly state: TaskState
   readonly imageId: ImageId | undefined
+  readonly snapshotId: SnapshotId | undefined
   readonly machineId: MachineId | undefined
   /** Bytes of work done and to do, as far as known: committed ones only, rising only (I8). */
   readonly doneBytes: number

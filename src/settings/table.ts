@@ -146,6 +146,12 @@ export const SETTINGS: readonly SettingRow[] = [
     'How many custom images one project may have in one region.',
   ),
   row(
+    'snapshotsPerRegionMax',
+    'a whole number from 1 to 1000000',
+    '10000',
+    'How many snapshots one project may have in one region.',
+  ),
+  row(
     'importDirectory',
     'a directory',
     'DATA/imports',

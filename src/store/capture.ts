@@ -7,6 +7,7 @@ import { ID_BYTES, isZeroId } from './hashes.ts'
 import type { Holds } from './holds.ts'
 import { encodeImage, type ImageContent, type ImageDisk } from './image.ts'
 import { inOrder } from './in-order.ts'
+import type { RefRow } from './journal.ts'
 import { cutPages, type DiskMap, PAGE_IDS, readPage } from './map.ts'
 import { pageName, signatureName } from './names.ts'
 import type { RefInput } from './refs.ts'
@@ -154,22 +155,38 @@ export interface NewImage extends Omit<ImageContent, 'version' | 'domain' | 'dis
   readonly disks: readonly (Omit<ImageDisk, 'pages'> & { readonly ids: Uint8Array })[]
 }
 
+export interface WrittenObject {
+  readonly digest: Digest
+  readonly content: ImageContent
+}
+
 /** Makes maps, signature and image object durable, in this order, all still the session's own. */
 export async function writeImage(
   region: RegionStore,
   sessionId: string,
   image: NewImage,
   signal?: AbortSignal,
-): Promise<{ readonly digest: Digest; readonly content: ImageContent }> {
+): Promise<WrittenObject> {
   const bound = new Set<number>()
   const disks: ImageDisk[] = []
   for (const { index, bus, ...disk } of image.disks) {
     disks.push({ index, bus, ...(await writeMap(region, sessionId, disk, bound, signal)) })
   }
-  const { domain, firmware, os, parent, consistency } = image
-  const content: ImageContent = { version: 1, domain, disks, firmware, os, parent, consistency }
+  const { domain, config, os, parent, consistency } = image
+  const content: ImageContent = { version: 2, domain, disks, config, os, parent, consistency }
+  return await putContent(region, sessionId, content, bound, signal)
+}
+
+/** The object and its signature, when everything else that it needs is in `bound`. */
+export async function putContent(
+  region: RegionStore,
+  sessionId: string,
+  content: ImageContent,
+  bound: Set<number>,
+  signal?: AbortSignal,
+): Promise<WrittenObject> {
   const { digest, bytes } = encodeImage(content)
-  const signature = encodeSignature((await region.ensureDomain(domain, signal)).sign(bytes))
+  const signature = encodeSignature((await region.ensureDomain(content.domain, signal)).sign(bytes))
   await region.putObject(sessionId, signatureName(digest), signature, signal)
   bindObject(region.holdsOf(sessionId), signatureName(digest), bound)
   await region.putImage(sessionId, digest, bytes, bound, signal)
@@ -177,23 +194,37 @@ export async function writeImage(
 }
 
 /**
- * The end of a capture, after every writer has finished: packs are durable, then the maps, then the image object and
- * who needs it, then one transaction shows all of it to everybody and ends the session. An image that nobody needs
+ * The end of a capture, after every writer has finished: packs are durable, then the maps, then the image objects and
+ * who needs them, then one transaction shows all of it to everybody and ends the session. An image that nobody needs
  * goes with the next collection.
  */
+export async function commitImages(
+  region: RegionStore,
+  sessionId: string,
+  images: readonly (NewImage & { readonly ref?: RefInput | undefined })[],
+  signal?: AbortSignal,
+): Promise<readonly WrittenObject[]> {
+  const written: WrittenObject[] = []
+  const refs: RefRow[] = []
+  for (const { ref, ...image } of images) {
+    const one = await writeImage(region, sessionId, image, signal)
+    written.push(one)
+    if (ref !== undefined)
+      refs.push(await region.putRef(sessionId, { ...ref, digests: [one.digest] }, signal))
+  }
+  signal?.throwIfAborted()
+  region.commitSession(sessionId, refs)
+  return written
+}
+
+/** As `commitImages`, of one image. */
 export async function commitImage(
   region: RegionStore,
   sessionId: string,
   image: NewImage,
   options: { readonly ref?: RefInput; readonly signal?: AbortSignal } = {},
-): Promise<{ readonly digest: Digest; readonly content: ImageContent }> {
-  const { ref, signal } = options
-  const written = await writeImage(region, sessionId, image, signal)
-  const row =
-    ref === undefined
-      ? undefined
-      : await region.putRef(sessionId, { ...ref, digests: [written.digest] }, signal)
-  signal?.throwIfAborted()
-  region.commitSession(sessionId, row)
+): Promise<WrittenObject> {
+  const [written] = await commitImages(region, sessionId, [{ ...image, ref: options.ref }], options.signal)
+  assert(written !== undefined)
   return written
 }

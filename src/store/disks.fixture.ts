@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { PLAIN_CONFIG } from '../image/config.ts'
 import type { Digest, DomainId } from '../image/ids.ts'
 import { commitImage, cutStripes, type NewImage } from './capture.ts'
 import { chunkCountOf, plainBytesOf } from './chunk.ts'
@@ -91,7 +92,7 @@ export async function writeDisks(capture: TestCapture): Promise<{ image: NewImag
     const image: NewImage = {
       domain,
       disks: written,
-      firmware: 'bios',
+      config: PLAIN_CONFIG,
       os,
       parent: parent ?? null,
       consistency: 'crash',

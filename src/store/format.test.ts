@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFile, writeFile } from 'node:fs/promises'
 import { test } from 'node:test'
+import { PLAIN_CONFIG } from '../image/config.ts'
 import { isFault } from '../image/fault.ts'
 import type { Digest, DomainId, PackId } from '../image/ids.ts'
 import { MemoryObjects } from '../objects/memory.ts'
@@ -59,9 +60,9 @@ function goldenIds(): Buffer {
   return ids
 }
 
-function goldenImage() {
+function goldenImage(version: 1 | 2 = 1) {
   return encodeImage({
-    version: 1,
+    version,
     domain: DOMAIN,
     disks: [
       {
@@ -72,10 +73,10 @@ function goldenImage() {
         pages: [...cutPages(goldenIds())].map(({ id }) => id),
       },
     ],
-    firmware: 'bios',
+    config: version === 1 ? PLAIN_CONFIG : { ...PLAIN_CONFIG, cpuCount: 2, memoryBytes: 2 ** 31 },
     os: { type: 'linux', name: 'Débian "12"\n' },
     parent: sha256(Buffer.from('parent')) as Digest,
-    consistency: 'filesystem',
+    consistency: version === 1 ? 'filesystem' : 'application',
   })
 }
 
@@ -95,6 +96,7 @@ test('key object, pack, map page, image object and signature have the bytes of t
   await assertGolden('page.golden', page.bytes)
   const { bytes } = goldenImage()
   await assertGolden('image.golden', bytes)
+  await assertGolden('image-2.golden', goldenImage(2).bytes)
   await assertGolden('signature.golden', encodeSignature(goldenDomain().sign(bytes)))
 })
 
@@ -121,7 +123,11 @@ test('the golden files are read back', async () => {
     [1, 0, 1].map((codec) => [codec, 1]).concat([1, 0, 1].map((codec) => [codec, 0])),
     'zstd, raw, zstd, sealed, and once more not',
   )
-  assert.equal(encodeImage(parseImage(await golden('image.golden'))).digest, goldenImage().digest)
+  for (const version of [1, 2] as const) {
+    const object = await golden(version === 1 ? 'image.golden' : 'image-2.golden')
+    assert.deepEqual(parseImage(object).config.cpuCount, version === 1 ? null : 2)
+    assert.equal(encodeImage(parseImage(object)).digest, goldenImage(version).digest)
+  }
 })
 
 test('a pack is read from the store by its header and footer alone, and refused when they are wrong', async () => {

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { type DiskBus, type MachineConfig, PLAIN_CONFIG } from '../image/config.ts'
+import { CONSISTENCIES, type Consistency } from '../image/consistency.ts'
 import { Fault } from '../image/fault.ts'
 import { type Digest, type DomainId, parseHash } from '../image/ids.ts'
 import type { ObjectStore } from '../objects/contract.ts'
@@ -11,7 +13,7 @@ import { imageName, parseDomainId } from './names.ts'
 export interface ImageDisk extends DiskMap {
   /** 0 is the system disk. */
   readonly index: number
-  readonly bus: 'virtio-blk' | 'virtio-scsi'
+  readonly bus: DiskBus
 }
 
 /**
@@ -19,20 +21,25 @@ export interface ImageDisk extends DiskMap {
  * so the digest is equal wherever the image is copied to (I4). Source: docs/format.md, "Image object".
  */
 export interface ImageContent {
-  readonly version: 1
+  /** 1 knows of the machine its firmware alone. */
+  readonly version: 1 | 2
   readonly domain: DomainId
   readonly disks: readonly ImageDisk[]
-  readonly firmware: 'bios' | 'uefi'
+  readonly config: MachineConfig
   readonly os: { readonly type: 'linux' | 'windows' | 'other'; readonly name: string }
   readonly parent: Digest | null
-  readonly consistency: 'crash' | 'filesystem'
+  readonly consistency: Consistency
 }
 
 export const DISK_BYTES_MAX = 64 * 2 ** 40
 const IMAGE_BYTES_MAX = 64 * 1024 * 1024
 
 export function encodeImage(image: ImageContent): { readonly digest: Digest; readonly bytes: Buffer } {
-  const bytes = encodeCanonical(image as unknown as Canonical)
+  const { config, ...others } = image
+  const { firmware, machineType, cpuCount, memoryBytes } = config
+  const machine =
+    image.version === 1 ? { firmware } : { machine: { firmware, machineType, cpuCount, memoryBytes } }
+  const bytes = encodeCanonical({ ...others, ...machine } as unknown as Canonical)
   assert(bytes.length <= IMAGE_BYTES_MAX)
   return { digest: sha256(bytes) as Digest, bytes }
 }
@@ -71,18 +78,35 @@ export async function readImage(
 type Json = { readonly [key: string]: unknown }
 
 function checkImage(value: Json): ImageContent {
-  assert.equal(value.version, 1)
+  const { version } = value
+  assert(version === 1 || version === 2)
   const os = value.os as Json
   const disks = value.disks as readonly Json[]
   assert(Array.isArray(disks) && disks.length > 0)
   return {
-    version: 1,
+    version,
     domain: parseDomainId(String(value.domain)),
     disks: disks.map(checkDisk),
-    firmware: oneOf(value.firmware, ['bios', 'uefi']),
+    config:
+      version === 1
+        ? { ...PLAIN_CONFIG, firmware: oneOf(value.firmware, ['bios', 'uefi']) }
+        : checkConfig(value.machine as Json),
     os: { type: oneOf(os.type, ['linux', 'windows', 'other']), name: String(os.name) },
     parent: value.parent === null ? null : parseHash('digest', String(value.parent)),
-    consistency: oneOf(value.consistency, ['crash', 'filesystem']),
+    consistency: oneOf(value.consistency, version === 1 ? ['crash', 'filesystem'] : CONSISTENCIES),
+  }
+}
+
+function checkConfig(value: Json): MachineConfig {
+  const count = (number: unknown): number | null => {
+    assert(number === null || (Number.isSafeInteger(number) && (number as number) > 0))
+    return number as number | null
+  }
+  return {
+    firmware: oneOf(value.firmware, ['bios', 'uefi']),
+    machineType: String(value.machineType),
+    cpuCount: count(value.cpuCount),
+    memoryBytes: count(value.memoryBytes),
   }
 }
 

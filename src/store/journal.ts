@@ -164,6 +164,18 @@ export class Journal {
     })
   }
 
+  /** As `pin`, of many at once: false if one of them is committed no longer. */
+  pinAll(sessionId: string, numbers: readonly number[]): boolean {
+    return this.#database.transaction(() => {
+      this.#touch(sessionId)
+      for (const number of numbers) {
+        this.#statements.addPin.run(sessionId, number)
+        if (this.#statements.isPinned.get(sessionId, number) === undefined) return false
+      }
+      return true
+    })
+  }
+
   /** The number of an object that the session wrote or may pin, and which of the two. */
   findObject(
     name: ObjectName,
@@ -213,13 +225,13 @@ export class Journal {
    * session ends. Survives a power cut (I1). Throws Fault 'absent' (subject 'image') if the ref names an image that is
    * neither committed nor the session's own.
    */
-  commit(sessionId: string, ref?: RefRow): void {
+  commit(sessionId: string, refs: readonly RefRow[] = []): void {
     this.#database.transaction(() => {
       this.#touch(sessionId)
       const intents = this.listIntents(sessionId).length
       assert.equal(intents, 0, 'a session commits when all its objects are durable')
       this.#statements.commitObjects.run(sessionId)
-      if (ref !== undefined) {
+      for (const ref of refs) {
         // The holder's refs were dropped while this one was being written.
         if (this.#statements.getObject.get(ref.name)?.state !== COMMITTED) throw undone(sessionId)
         this.#statements.condemnRefs.run(this.#clock(), ref.holder, ref.name)

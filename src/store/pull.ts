@@ -143,7 +143,7 @@ export async function pullImage(options: PullOptions): Promise<PullResult> {
   )
   const ref = options.ref && (await target.putRef(sessionId, { ...options.ref, digests: [digest] }, signal))
   signal?.throwIfAborted()
-  target.commitSession(sessionId, ref)
+  target.commitSession(sessionId, ref === undefined ? [] : [ref])
   pull.committed()
   return {
     image: content,

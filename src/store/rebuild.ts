@@ -2,12 +2,12 @@ import { isFault } from '../image/fault.ts'
 import type { Digest, PackId, PageId } from '../image/ids.ts'
 import type { ObjectStore } from '../objects/contract.ts'
 import type { ObjectName } from '../objects/names.ts'
-import { COMMITTED, type IndexDatabase } from './database.ts'
+import { COMMITTED, CONDEMNED, type IndexDatabase } from './database.ts'
 import { ID_BYTES, isZeroId } from './hashes.ts'
 import { readImage } from './image.ts'
 import { inOrder } from './in-order.ts'
 import { PAGE_IDS, readPage, ZERO_PAGE } from './map.ts'
-import { hashOfName, pageName, signatureName } from './names.ts'
+import { hashOfName, imageName, pageName, signatureName } from './names.ts'
 import { type PackContent, readPackContent } from './pack.ts'
 import { Places } from './places.ts'
 import { readRefs } from './refs.ts'
@@ -22,6 +22,13 @@ export interface RebuildReport {
   readonly damaged: readonly { readonly name: ObjectName; readonly message: string }[]
 }
 
+export interface RebuildOptions {
+  readonly signal?: AbortSignal
+  readonly onProgress?: (packCount: number) => void
+  /** When garbage that is met was found: milliseconds since 1970. */
+  readonly nowMs?: number
+}
+
 /**
  * Fills the index from the packs' footers, the maps of the images, the refs and the names of the other objects. What no session of the index claims
  * is committed: a store cannot tell a lost session's objects from old ones, and keeping too much loses nothing.
@@ -29,7 +36,7 @@ export interface RebuildReport {
 export async function rebuildIndex(
   database: IndexDatabase,
   objects: ObjectStore,
-  options: { signal?: AbortSignal; onProgress?: (packCount: number) => void },
+  options: RebuildOptions,
 ): Promise<RebuildReport> {
   const { signal } = options
   const places = new Places(database)
@@ -87,7 +94,7 @@ export async function rebuildIndex(
   }
   await forgetLost(database, objects, signal)
   const imageCount = await bindImages(database, objects, damaged, signal)
-  const refCount = await listRefs(database, objects, damaged, signal)
+  const refCount = await listRefs(database, objects, damaged, options)
   const isReferred = database.prepare('SELECT 1 FROM ref WHERE digest = ?')
   // An image that lacks something and that nobody refers to was being removed, or never came to be.
   const first = damaged.find(
@@ -182,13 +189,21 @@ async function bindImages(
   return images.length
 }
 
-/** Lists who needs what, where the index does not say so already. Answers how many holders there are. */
+/**
+ * Lists who needs what, where the index does not say so already. Answers how many holders there are. A ref to images of
+ * which there is neither object nor signature is what a put that was broken off left late of a session that was undone:
+ * nothing of it can be had again, and it goes like other garbage. One whose image is damaged has its signature still.
+ */
 async function listRefs(
   database: IndexDatabase,
   objects: ObjectStore,
   damaged: { name: ObjectName; message: string }[],
-  signal: AbortSignal | undefined,
+  { signal, nowMs = Date.now() }: RebuildOptions,
 ): Promise<number> {
+  const condemn = database.prepare(`UPDATE object SET state = ${CONDEMNED}, sinceMs = ? WHERE name = ?`)
+  const isThere = async (digest: Digest) =>
+    (await objects.size(imageName(digest), signal)) !== undefined ||
+    (await objects.size(signatureName(digest), signal)) !== undefined
   const isCommitted = database.prepare(`SELECT 1 FROM object WHERE name = ? AND state = ${COMMITTED}`)
   const isKnown = database.prepare('SELECT 1 FROM ref WHERE holder = ?')
   const add = database.prepare('INSERT OR IGNORE INTO ref VALUES (?, ?, ?)')
@@ -200,6 +215,11 @@ async function listRefs(
     }
     const { holder, digests } = read.ref
     if (isKnown.get(holder) !== undefined) continue
+    const found = await Promise.all(digests.map(isThere))
+    if (digests.length > 0 && !found.includes(true)) {
+      database.transaction(() => condemn.run(nowMs, read.name))
+      continue
+    }
     database.transaction(() => {
       for (const digest of digests) add.run(holder, digest, read.name)
     })

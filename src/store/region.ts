@@ -221,12 +221,12 @@ export class RegionStore implements ReadOnlyRegion {
 
   /**
    * Shows everything the session wrote to everybody, in one transaction that survives a power cut, and ends the
-   * session. What was written must be whole (`writeImage`), and `ref` the answer of `putRef`, if somebody is to refer
+   * session. What was written must be whole (`writeImage`), and `refs` answers of `putRef`, if somebody is to refer
    * to it from then on. Faults: 'conflict' if the session is not open, 'absent' (subject 'image') for a ref to an image
    * that is not there.
    */
-  commitSession(id: string, ref?: RefRow): void {
-    this.journal.commit(id, ref)
+  commitSession(id: string, refs: readonly RefRow[] = []): void {
+    this.journal.commit(id, refs)
     this.#holds.delete(id)
   }
 
@@ -251,7 +251,7 @@ export class RegionStore implements ReadOnlyRegion {
     const sessionId = `ref-${ref.holder}-${this.clock()}-${Math.random().toString(36).slice(2)}`
     await this.openSession(sessionId, PUBLIC_DOMAIN, signal)
     try {
-      this.commitSession(sessionId, await this.putRef(sessionId, ref, signal))
+      this.commitSession(sessionId, [await this.putRef(sessionId, ref, signal)])
     } catch (error) {
       // Where the store is not there the undo would stop half way, and whoever tries again would wait for its end. Left
       // open, the session is in nobody's way until a collection ends it.
@@ -398,7 +398,7 @@ export class RegionStore implements ReadOnlyRegion {
   rebuildIndex(
     options: { signal?: AbortSignal; onProgress?: (packCount: number) => void } = {},
   ): Promise<RebuildReport> {
-    return rebuildIndex(this.database, this.objects, options)
+    return rebuildIndex(this.database, this.objects, { ...options, nowMs: this.clock() })
   }
 
   close(): void {

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
+import { PLAIN_CONFIG } from '../image/config.ts'
 import type { DomainId } from '../image/ids.ts'
 import { openDirectoryObjects } from '../objects/directory.ts'
 import { commitImage, cutStripes, type NewImage, type Stripe } from './capture.ts'
@@ -69,7 +70,7 @@ export async function captureFile(capture: FileCapture) {
     const image: NewImage = {
       domain,
       disks: [{ index: 0, bus: 'virtio-blk', sizeBytes, chunkBytes, ids }],
-      firmware: 'bios',
+      config: PLAIN_CONFIG,
       os: { type: 'linux', name: 'Test' },
       parent: null,
       consistency: 'crash',

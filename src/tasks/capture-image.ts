@@ -1,131 +1,381 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Rows } from '../catalog/contract.ts'
+import type { DiskExports } from '../host/contract.ts'
+import type { WantedConsistency } from '../image/consistency.ts'
 import { Fault, isFault } from '../image/fault.ts'
-import type { Digest, DiskId, ImageId, MachineId, ProjectId, RegionId } from '../image/ids.ts'
-import type { OsType } from '../image/image.ts'
-import type { MachineDiskRecord } from '../image/machine.ts'
-import { domainOf, failAndCleanUp, osOf, setAvailable, setFailed } from './image-row.ts'
+import type { Digest, DiskId, ImageId, MachineId, ProjectId, RegionId, SnapshotId } from '../image/ids.ts'
+import {
+  type CaptureRequest,
+  type CaptureSource,
+  capturedMachine,
+  chooseRequest,
+  openSources,
+} from './capture-sources.ts'
+import { machineDisksOf } from './columns.ts'
+import {
+  domainOf,
+  failAndCleanUp,
+  osOf,
+  setAvailable,
+  setFailed,
+  setSnapshotAvailable,
+  setSnapshotFailed,
+} from './image-row.ts'
 import { explainLostDisk, readPatiently } from './lost-disk.ts'
 import type { TaskParts } from './parts.ts'
 import { reserve } from './quota.ts'
-import { imageRef } from './refs.ts'
+import { imageRef, snapshotRef } from './refs.ts'
 import type { StepContext, TaskDefinition } from './runner.ts'
-import type { WriteJob, WrittenImage } from './store-jobs.ts'
+import type { RefInput, WriteJob, WrittenImage } from './store-jobs.ts'
+
+/** What a capture makes: an image of disks, or a snapshot of one. */
+export type CaptureOutput =
+  | { readonly is: 'image'; readonly id: ImageId; readonly diskIds: readonly DiskId[] }
+  | { readonly is: 'snapshot'; readonly id: SnapshotId; readonly diskIds: readonly [DiskId] }
 
 export interface CaptureInput {
+  readonly machineId: MachineId
+  readonly wanted: WantedConsistency
+  /** All of one moment; of no disk twice. */
+  readonly outputs: readonly CaptureOutput[]
+}
+
+/** As tasks were written before there were snapshots. */
+interface ImageInput {
   readonly imageId: ImageId
   readonly machineId: MachineId
-  /** The disks that go into the image, in their order. */
   readonly diskIds: readonly DiskId[]
 }
 
+/** What the step that reads leaves for the next. */
+interface Taken {
+  /** Of what the task was to make, what nobody had deleted. */
+  readonly outputs: readonly CaptureOutput[]
+  readonly made: readonly (WrittenImage & { readonly parent: Digest | undefined })[]
+  readonly facts: Pick<DiskExports, 'consistency' | 'consistencyWhy' | 'pausedMs' | 'frozenMs' | 'os'>
+  readonly disks: readonly {
+    readonly id: DiskId
+    readonly way: CaptureSource['way']
+    readonly why: string
+    readonly readBytes: number
+  }[]
+}
+
+function inputOf(input: CaptureInput | ImageInput): CaptureInput {
+  if ('outputs' in input) return input
+  const { imageId: id, machineId, diskIds } = input
+  return { machineId, wanted: 'best', outputs: [{ is: 'image', id, diskIds }] }
+}
+
+export const captureImage = (parts: TaskParts) => captureDisks(parts, 'capture-image')
+export const createSnapshot = (parts: TaskParts) => captureDisks(parts, 'create-snapshot')
+
 /**
- * From a machine's disks at one moment to an image: the host exports them read-only, the store takes in what may
- * hold data, one commit makes the image available. A stopped machine cannot be started meanwhile.
+ * From a machine's disks at one moment to an image and snapshots: the host exports them read-only, the store takes in what
+ * may have changed, one commit makes them available. A stopped machine cannot be started meanwhile.
  */
-export function captureImage(parts: TaskParts): TaskDefinition<CaptureInput> {
+function captureDisks(
+  parts: TaskParts,
+  kind: 'capture-image' | 'create-snapshot',
+): TaskDefinition<CaptureInput | ImageInput> {
   const { catalog, host, jobs, clock } = parts
+  type Context = StepContext<CaptureInput | ImageInput>
 
   /** The disks at the moment of the capture; asked again, the same ones as long as the host keeps that moment. */
-  async function openDisks({ input, id, signal }: StepContext<CaptureInput>) {
-    const machine = await catalog.rows
-      .selectFrom('machine')
-      .select(['disks', 'osType', 'osName'])
-      .where('id', '=', input.machineId)
-      .executeTakeFirst()
-    if (machine === undefined) {
-      throw new Fault('absent', 'The machine was deleted before its disks were read.', { subject: 'machine' })
+  async function openDisks(context: Context) {
+    const { id, row, signal } = context
+    const { machineId, outputs, wanted } = inputOf(context.input)
+    const machine = await capturedMachine(parts, machineId)
+    const regionId = row.regionId as RegionId
+    const projectId = row.projectId as ProjectId
+    const wantedIds = new Set(outputs.flatMap(({ diskIds }) => diskIds))
+    const records = machine.disks.filter((disk) => wantedIds.has(disk.id))
+    let chosen = context.checkpoint().chosen as CaptureRequest | undefined
+    if (chosen === undefined) {
+      const diskIds = records.map((record) => record.id)
+      chosen = await chooseRequest(parts, regionId, machine, diskIds, wanted)
+      await context.save({ chosen })
     }
-    await jobs.serve()
-    const wasRunning = (await host.power(input.machineId)) === 'running'
-    const exports = await host.openExports(input.machineId, id, signal)
-    const disks = input.diskIds.map((diskId) => {
-      const disk = exports.disks.find((d) => d.id === diskId)
-      if (disk === undefined) {
-        throw new Fault('unavailable', `The host does not show disk ${diskId}.`, { subject: 'host' })
-      }
-      const { sizeBytes, socketPath, exportName, mapName } = disk
-      return { sizeBytes, socketPath, exportName, mapName, bus: 'virtio-blk' as const }
-    })
-    return { machine, wasRunning, exports, disks }
+    const isAllRead = context.checkpoint().isAllRead === true
+    const place = { regionId, projectId, isAllRead }
+    const capture = { machineId, key: id, signal }
+    const { wasRunning, exports, sources } = await openSources(parts, place, capture, records, chosen)
+    return { machine, wasRunning, exports, sources, regionId, projectId }
   }
 
   /** A disk that ends or fails is told in the words of the machine behind it. */
-  const readDisks = <Result>(
-    { input, signal }: StepContext<CaptureInput>,
-    wasRunning: boolean,
-    read: () => Promise<Result>,
-  ) =>
-    readPatiently(read, signal).catch(async (error: unknown) => {
-      throw await explainLostDisk(parts, input.machineId, wasRunning, error)
-    })
+  async function readDisks<Result>(
+    context: Context,
+    read: (open: Opened) => Promise<Result>,
+  ): Promise<Result> {
+    const open = await openDisks(context)
+    const { machineId } = inputOf(context.input)
+    try {
+      return await readPatiently(() => read(open), context.signal)
+    } catch (error) {
+      const isCompared = open.sources.some(({ disk }) => disk.baseline !== undefined)
+      if (!isCompared || !isFault(error, 'absent') || error.subject !== 'image') {
+        throw await explainLostDisk(parts, machineId, open.wasRunning, error)
+      }
+    }
+    // Somebody deleted the image that the disks were compared with.
+    await context.save({ isAllRead: true })
+    return await readDisks(context, read)
+  }
+  type Opened = Awaited<ReturnType<typeof openDisks>>
+
+  const positionsOf = (output: CaptureOutput, sources: readonly CaptureSource[]) =>
+    output.diskIds.map((id) => sources.findIndex(({ record }) => record.id === id))
 
   return {
-    kind: 'capture-image',
+    kind,
     gate: 'bytes',
     steps: [
       {
         name: 'reserve',
         async run(context) {
-          const { isReserved, made } = context.checkpoint()
-          if (isReserved === true || made !== undefined) return
-          const { disks, wasRunning } = await openDisks(context)
-          const measure = () => jobs.measure(disks, context.signal)
-          const wantedBytes = await readDisks(context, wasRunning, measure)
-          await catalog.transaction((rows) => reserve(rows, context.input.imageId, wantedBytes))
+          const { isReserved, taken } = context.checkpoint()
+          if (isReserved === true || taken !== undefined) return
+          const { outputs } = inputOf(context.input)
+          const wanted = await readDisks(context, async ({ sources, regionId, projectId }) => {
+            const disks = sources.map((source) => source.disk)
+            const domain = domainOf('custom', projectId)
+            const plans = await jobs.measure({ regionId, domain, disks }, context.signal)
+            return outputs.map((output) =>
+              positionsOf(output, sources).reduce((sum, at) => sum + (plans[at]?.dataBytes ?? 0), 0),
+            )
+          })
+          await catalog.transaction(async (rows) => {
+            for (const output of await listed(rows, outputs))
+              await reserve(rows, output, wanted[outputs.indexOf(output)] ?? 0)
+          })
           await context.save({ isReserved: true })
         },
       },
       {
         name: 'read',
         async run(context) {
-          const { input, id, row, signal } = context
-          if (context.checkpoint().made !== undefined) return
-          const { machine, wasRunning, exports, disks } = await openDisks(context)
-          const records = JSON.parse(machine.disks) as MachineDiskRecord[]
-          const base = records.find((disk) => disk.index === 0)?.base?.digest
-          const job: WriteJob = {
-            regionId: row.regionId as RegionId,
-            sessionId: id,
-            domain: domainOf('custom', row.projectId as ProjectId),
-            disks,
-            firmware: 'bios',
-            os: osOf(machine.osType as OsType, machine.osName),
-            parent: base as Digest | undefined,
-            consistency: exports.consistency,
-            ref: await imageRef(catalog.rows, input.imageId, null),
-          }
-          const read = () => jobs.write(job, context.progress, signal)
-          const made = await readDisks(context, wasRunning, read)
-          const { pausedMs, consistency } = exports
-          await context.save({ made, pausedMs, consistency })
+          const { id, signal } = context
+          if (context.checkpoint().taken !== undefined) return
+          const taken = await readDisks(context, async (open): Promise<Taken> => {
+            const { machine, exports, regionId, projectId } = open
+            const { os: found } = exports
+            const { outputs, refs } = await referable(catalog.rows, inputOf(context.input).outputs, found)
+            const isTaken = ({ record }: CaptureSource) =>
+              outputs.some(({ diskIds }) => diskIds.some((diskId) => diskId === record.id))
+            const sources = open.sources.filter(isTaken)
+            const { type, name } = found ?? { type: machine.osType, name: machine.osName }
+            const images = outputs.map((output, i): WriteJob['images'][number] => {
+              const disks = positionsOf(output, sources)
+              const system = sources[disks[0] ?? 0]
+              return {
+                disks,
+                config: machine.config,
+                os: osOf(type, name),
+                parent: system?.record.base?.digest as Digest | undefined,
+                ref: refs[i] as RefInput,
+              }
+            })
+            const job: WriteJob = {
+              ...{ regionId, sessionId: id, domain: domainOf('custom', projectId) },
+              disks: sources.map((source) => source.disk),
+              images,
+              consistency: exports.consistency,
+            }
+            const written = await jobs.write(job, context.progress, signal)
+            const made = written.map((one, i) => ({ ...one, parent: job.images[i]?.parent }))
+            await chargeMore(catalog, outputs, made)
+            const { consistency, consistencyWhy, pausedMs, frozenMs, os } = exports
+            return {
+              outputs,
+              made,
+              facts: { consistency, consistencyWhy, pausedMs, frozenMs, ...(os === undefined ? {} : { os }) },
+              disks: sources.map(({ record, way, why }) => {
+                return { id: record.id, way, why, readBytes: readBytesOf(record.id, outputs, made) }
+              }),
+            }
+          })
+          await context.save({ taken })
         },
       },
       {
         name: 'release',
         // Before the image is there for all: whoever waits for it may want the machine next.
         async run({ input, id, signal, save }) {
-          await save({ isReleased: await tryAgain(() => host.closeExports(input.machineId, id), signal) })
+          const close = () => host.closeExports(input.machineId, id, 'taken')
+          await save({ isReleased: await tryAgain(close, signal) })
         },
       },
       {
         name: 'commit',
         async run(context) {
-          const { made, ...known } = context.checkpoint() as { made: WrittenImage }
-          await context.finish({ ...made, ...known }, (rows) =>
-            setAvailable(rows, context.input.imageId, made, clock()),
-          )
+          const { taken, isReleased } = context.checkpoint() as { taken: Taken; isReleased: boolean }
+          const { outputs, made, facts, disks } = taken
+          const { os, ...known } = facts
+          const there = await listed(catalog.rows, outputs)
+          const counted = made.filter((_made, i) => there.includes(outputs[i] as CaptureOutput))
+          const output = { ...summary(counted), ...known, disks, isReleased }
+          await context.finish(output, async (rows) => {
+            const still = new Set(await listed(rows, outputs))
+            for (const [i, one] of outputs.entries()) {
+              const written = made[i]
+              if (written === undefined) throw new Error('every output was written')
+              // What was deleted meanwhile, whoever deleted it lets go of once we are through.
+              if (still.has(one)) await setMade(rows, one, written, facts, clock())
+            }
+            await keepBaselines(rows, context, outputs, made, clock())
+          })
         },
       },
     ],
     async undo({ input, id, row }, reason) {
+      const { machineId, outputs } = inputOf(input)
+      const regionId = row.regionId as RegionId
+      const fail = async () => {
+        for (const output of outputs) {
+          if (output.is === 'image') await setFailed(catalog.rows, output.id, reason, clock())
+          else await setSnapshotFailed(catalog.rows, output.id, reason, clock())
+        }
+      }
       // A host that does not answer keeps neither the store from its room nor the user from the reason.
-      await failAndCleanUp(setFailed(catalog.rows, input.imageId, reason, clock()), [
-        host.closeExports(input.machineId, id),
-        jobs.abort(row.regionId as RegionId, id),
-        // The store may have committed before the failure; a collection then takes the image.
-        jobs.release(row.regionId as RegionId, input.imageId),
+      await failAndCleanUp(fail(), [
+        host.closeExports(machineId, id, 'given-up'),
+        jobs.abort(regionId, id),
+        // The store may have committed before the failure; a collection then takes what was made.
+        ...outputs.map((output) => jobs.release(regionId, output.id)),
       ])
     },
+  }
+}
+
+/** Those that are still to be made. Fault 'conflict' if all were deleted meanwhile. */
+async function listed(rows: Rows, outputs: readonly CaptureOutput[]): Promise<readonly CaptureOutput[]> {
+  const found: CaptureOutput[] = []
+  for (const output of outputs) {
+    const row = await rows.selectFrom(output.is).select('id').where('id', '=', output.id).executeTakeFirst()
+    if (row !== undefined) found.push(output)
+  }
+  const [first] = outputs
+  if (found.length === 0 && first !== undefined) {
+    throw new Fault('conflict', `The ${first.is} was deleted while it was being made.`, { subject: first.is })
+  }
+  return found
+}
+
+/** As `listed`, with what refers to each in the store; its label tells the system that was found inside. */
+async function referable(
+  rows: Rows,
+  outputs: readonly CaptureOutput[],
+  found: DiskExports['os'],
+): Promise<{ readonly outputs: readonly CaptureOutput[]; readonly refs: readonly RefInput[] }> {
+  const left: CaptureOutput[] = []
+  const refs: RefInput[] = []
+  for (const output of await listed(rows, outputs)) {
+    try {
+      const make =
+        output.is === 'image' ? imageRef(rows, output.id, null) : snapshotRef(rows, output.id, null)
+      const { holder, label } = await make
+      const told = found === undefined ? {} : { osType: found.type, osName: found.name.toWellFormed() }
+      refs.push({ holder, label: { ...label, ...told } })
+      left.push(output)
+    } catch (error) {
+      // Deleted since it was looked at.
+      if (!isFault(error, 'conflict')) throw error
+    }
+  }
+  return left.length === 0 ? { outputs: await listed(rows, outputs), refs } : { outputs: left, refs }
+}
+
+/**
+ * What came out larger than was reserved is charged before the host is told that the content was taken: if that is too
+ * much, the capture fails and the next one can still tell what changed (I7).
+ */
+async function chargeMore(
+  catalog: TaskParts['catalog'],
+  outputs: readonly CaptureOutput[],
+  made: readonly WrittenImage[],
+): Promise<void> {
+  await catalog.transaction(async (rows) => {
+    for (const output of await listed(rows, outputs)) {
+      const row = await rows
+        .selectFrom(output.is)
+        .select('reservedBytes')
+        .where('id', '=', output.id)
+        .executeTakeFirst()
+      const dataBytes = made[outputs.indexOf(output)]?.dataBytes ?? 0
+      if (row !== undefined && dataBytes > row.reservedBytes) await reserve(rows, output, dataBytes)
+    }
+  })
+}
+
+function setMade(
+  rows: Rows,
+  output: CaptureOutput,
+  made: Taken['made'][number],
+  { consistency, os }: Taken['facts'],
+  nowMs: number,
+): Promise<void> {
+  const facts = { consistency, osType: os?.type, osName: os?.name }
+  return output.is === 'image'
+    ? setAvailable(rows, output.id, made, { ...facts, parent: made.parent }, nowMs)
+    : setSnapshotAvailable(rows, output.id, made, facts, nowMs)
+}
+
+function readBytesOf(id: DiskId, outputs: readonly CaptureOutput[], made: readonly WrittenImage[]): number {
+  for (const [i, { diskIds }] of outputs.entries()) {
+    const at = diskIds.indexOf(id as never)
+    if (at !== -1) return made[i]?.diskReadBytes[at] ?? 0
+  }
+  return 0
+}
+
+function summary(made: readonly WrittenImage[]) {
+  const sum = (pick: (one: WrittenImage) => number) => made.reduce((total, one) => total + pick(one), 0)
+  return {
+    digest: made[0]?.digest,
+    dataBytes: sum((one) => one.dataBytes),
+    storedBytes: sum((one) => one.storedBytes),
+    movedBytes: sum((one) => one.movedBytes),
+  }
+}
+
+/** From now on the next capture of these disks needs only what changes. */
+async function keepBaselines(
+  rows: Rows,
+  { id, input, row }: StepContext<CaptureInput | ImageInput>,
+  outputs: readonly CaptureOutput[],
+  made: readonly WrittenImage[],
+  atMs: number,
+): Promise<void> {
+  const { machineId } = input
+  const machine = await rows
+    .selectFrom('machine')
+    .select('disks')
+    .where('id', '=', machineId)
+    .executeTakeFirst()
+  // It may be gone by now: what was read of it is whole even so.
+  if (machine === undefined) return
+  const records = machineDisksOf(machine.disks)
+  for (const [i, { diskIds }] of outputs.entries()) {
+    for (const [diskIndex, diskId] of diskIds.entries()) {
+      const sizeBytes = records.find((record) => record.id === diskId)?.sizeBytes
+      const digest = made[i]?.digest
+      if (sizeBytes === undefined || digest === undefined) continue
+      const baseline = {
+        machineId,
+        regionId: row.regionId,
+        captureKey: id,
+        digest,
+        diskIndex,
+        sizeBytes,
+        atMs,
+      }
+      await rows
+        .insertInto('baseline')
+        .values({ diskId, ...baseline })
+        .onConflict((on) => on.column('diskId').doUpdateSet(baseline))
+        .execute()
+    }
   }
 }
 

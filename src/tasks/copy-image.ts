@@ -2,11 +2,11 @@ import type { Selectable } from 'kysely'
 import type { Schema } from '../catalog/schema.ts'
 import { Fault } from '../image/fault.ts'
 import type { Digest, ImageId, RegionId, TaskId } from '../image/ids.ts'
-import { failAndCleanUp, setAvailable, setFailed } from './image-row.ts'
+import { failAndCleanUp, type Made, setAvailable, setFailed } from './image-row.ts'
 import type { TaskParts } from './parts.ts'
 import { imageRef } from './refs.ts'
 import type { Runner, TaskDefinition } from './runner.ts'
-import type { MovedBytes, WrittenImage } from './store-jobs.ts'
+import type { MovedBytes } from './store-jobs.ts'
 
 export interface CopyInput {
   readonly imageId: ImageId
@@ -41,16 +41,19 @@ export function copyImage(parts: TaskParts): TaskDefinition<CopyInput> {
             const job = { sourceRegionId, targetRegionId, digest, sessionId: id, ref }
             moved = await jobs.pull(job, context.progress, signal)
           }
-          await context.save({ made: { digest, dataBytes, ...moved } satisfies WrittenImage })
+          await context.save({ made: { digest, dataBytes, ...moved } satisfies Made })
         },
       },
       {
         name: 'commit',
         async run(context) {
           const { input } = context
-          const { made } = context.checkpoint() as { made: WrittenImage }
+          const { made } = context.checkpoint() as { made: Made }
           const by = input.sourceRegionId === input.targetRegionId ? 'reference' : 'pull'
-          await context.finish({ ...made, by }, (rows) => setAvailable(rows, input.imageId, made, clock()))
+          await context.finish({ ...made, by }, (rows) =>
+            // All else that is known of it, its row has from the source.
+            setAvailable(rows, input.imageId, made, {}, clock()),
+          )
         },
       },
     ],

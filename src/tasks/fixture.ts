@@ -1,145 +1,51 @@
-import { createHash } from 'node:crypto'
 import type { Catalog } from '../catalog/contract.ts'
 import { openSqliteCatalog } from '../catalog/sqlite.ts'
-import type { Host, MachinePower } from '../host/contract.ts'
+import type { ExportRequest, Host, MachineDisk, MachinePower } from '../host/contract.ts'
+import { PLAIN_CONFIG } from '../image/config.ts'
 import { Fault } from '../image/fault.ts'
-import type { Digest, ImageId, MachineId, ProjectId, RegionId, TaskId } from '../image/ids.ts'
-import { captureImage } from './capture-image.ts'
+import type {
+  Digest,
+  DiskId,
+  ImageId,
+  MachineId,
+  ProjectId,
+  RegionId,
+  SnapshotId,
+  TaskId,
+} from '../image/ids.ts'
+import { captureImage, createSnapshot } from './capture-image.ts'
 import { collectGarbage } from './collect-garbage.ts'
+import { machineDisksOf } from './columns.ts'
+import { composeImage } from './compose-image.ts'
 import { copyImage } from './copy-image.ts'
 import { deleteMachine, launchMachine } from './machine-power.ts'
-import type { TaskParts } from './parts.ts'
+import { exportNameOf, type TaskParts } from './parts.ts'
+import { planCapture } from './plan-capture.ts'
 import { releaseImage } from './release-image.ts'
+import { resetDisk } from './reset-disk.ts'
 import { createRunner, type NewTask, type Runner, type TaskDefinition } from './runner.ts'
 import { repairDamage, scrubRegion } from './scrub-region.ts'
-import type { CollectJob, RefInput, ScrubJob, StoreJobs } from './store-jobs.ts'
+import { DISK_BYTES, digestOf, FakeStores } from './stores.fixture.ts'
 import { verifyRegion } from './verify-region.ts'
+
+export { DISK_BYTES, digestOf }
 
 export const HOME = 'cn-hangzhou' as RegionId
 export const AWAY = 'hk' as RegionId
 export const PROJECT = 'org-main' as ProjectId
-export const DISK_BYTES = 1024 ** 3
-export const digestOf = (text: string) => createHash('sha256').update(text).digest('hex') as Digest
-
-type KeptRef = RefInput & { readonly digests: readonly Digest[] }
-
-/** The stores of two regions as far as tasks see them: what they hold, who refers to it, what was asked. */
-export class FakeStores {
-  readonly refs = new Map<string, KeptRef>()
-  readonly images = new Map<string, Set<Digest>>()
-  readonly sessions: { id: string; touchedMs: number }[] = []
-  readonly collected: (CollectJob & { readonly regionId: RegionId })[] = []
-  readonly scrubbed: (ScrubJob & { readonly regionId: RegionId })[] = []
-  readonly repaired: RegionId[] = []
-  unlabelled: string[] = []
-  lost: { message: string; image?: Digest; diskIndex?: number; offset?: number }[] = []
-  problems: { message: string; image?: Digest; diskIndex?: number; offset?: number }[] = []
-  /** What the next image holds, and how much that was expected to be. */
-  dataBytes = 4096
-  measuredBytes = 8192
-  /** Awaited inside the calls of these names. */
-  readonly gates = new Map<string, () => Promise<void>>()
-  tellDamage: (regionId: RegionId) => void = () => {}
-
-  async #pass(name: string): Promise<void> {
-    await this.gates.get(name)?.()
-  }
-
-  hold(regionId: RegionId, digest: Digest): void {
-    const held = this.images.get(regionId) ?? new Set()
-    this.images.set(regionId, held.add(digest))
-  }
-
-  holders(regionId: RegionId): string[] {
-    return [...this.refs.keys()].flatMap((key) => {
-      const [region, holder = ''] = key.split(' ')
-      return region === regionId ? [holder] : []
-    })
-  }
-
-  #check(regionId: RegionId, digest: Digest): void {
-    if (this.images.get(regionId)?.has(digest) === true) return
-    throw new Fault('absent', `This region holds no image with digest ${digest}.`, { subject: 'image' })
-  }
-
-  get jobs(): StoreJobs {
-    const jobs: Partial<StoreJobs> = {
-      serve: async () => {},
-      diskSizes: async (regionId, digest) => {
-        this.#check(regionId, digest)
-        return [DISK_BYTES]
-      },
-      measure: async () => {
-        await this.#pass('measure')
-        return this.measuredBytes
-      },
-      write: async (job, _onBytes, signal) => {
-        await this.#pass('write')
-        signal.throwIfAborted()
-        const digest = digestOf(job.sessionId)
-        this.hold(job.regionId, digest)
-        this.refs.set(`${job.regionId} ${job.ref.holder}`, { ...job.ref, digests: [digest] })
-        return { digest, dataBytes: this.dataBytes, storedBytes: 1, movedBytes: 1 }
-      },
-      pull: async (job, _onBytes, signal) => {
-        await this.#pass('pull')
-        signal.throwIfAborted()
-        this.#check(job.sourceRegionId, job.digest)
-        this.hold(job.targetRegionId, job.digest)
-        this.refs.set(`${job.targetRegionId} ${job.ref.holder}`, { ...job.ref, digests: [job.digest] })
-        return { storedBytes: 1, movedBytes: 1 }
-      },
-      refer: async (regionId, ref) => {
-        await this.#pass('refer')
-        for (const digest of ref.digests) this.#check(regionId, digest)
-        this.refs.set(`${regionId} ${ref.holder}`, ref)
-      },
-      release: async (regionId, holder) => {
-        await this.#pass('release')
-        this.refs.delete(`${regionId} ${holder}`)
-      },
-      refs: async (regionId) =>
-        this.holders(regionId).map((holder) => this.refs.get(`${regionId} ${holder}`) as KeptRef),
-      sessions: async () =>
-        this.sessions.map((one) => ({ ...one, domain: 'org-main', state: 'open', storedBytes: 0 })) as never,
-      abort: async () => {},
-      verify: async () => ({
-        imageCount: 0,
-        packCount: 0,
-        logicalBytes: 0,
-        storedBytes: 0,
-        problems: this.problems,
-      }),
-      collect: async (regionId, job) => {
-        await this.#pass('collect')
-        this.collected.push({ regionId, ...job })
-        return { items: [], itemCount: 0 } as never
-      },
-      scrub: async (regionId, job) => {
-        this.scrubbed.push({ regionId, ...job })
-        return { checkedCount: 1, checkedBytes: 1, damaged: [], damagedCount: 0 }
-      },
-      repair: async (regionId) => {
-        await this.#pass('repair')
-        this.repaired.push(regionId)
-        const { lost, unlabelled: unlabelledHolders } = this
-        const lists = { mended: [], mendedCount: 0, lost, lostCount: lost.length, waiting: [] }
-        return { ...lists, unlabelledHolders } as never
-      },
-      onDamage: (listener) => {
-        this.tellDamage = listener
-      },
-    }
-    return jobs as StoreJobs
-  }
-}
+export const CONFIG = { ...PLAIN_CONFIG, cpuCount: 1, memoryBytes: 1024 }
 
 export interface TaskPlace {
   readonly catalog: Catalog
   readonly stores: FakeStores
+  /** The one of now: `restart` makes another. */
   readonly runner: Runner
   readonly parts: TaskParts
   readonly power: Map<string, MachinePower>
+  /** Awaited inside the host's calls of these names, 'replacedDisk' after a disk is replaced. */
+  readonly gates: Map<string, () => Promise<void>>
+  /** By disk: the export that it was replaced with last. */
+  readonly replaced: ReadonlyMap<string, string>
   readonly logged: Record<string, unknown>[]
   nowMs: number
   /** Adds a task and lets it run. */
@@ -150,7 +56,16 @@ export interface TaskPlace {
     name: string,
     row?: { state?: string; regionId?: RegionId; digest?: Digest; dataBytes?: number },
   ): Promise<ImageId>
+  /** Its one disk is `d` and the rest of its id. */
   machine(name: string, row?: { state?: string; digest?: Digest }): Promise<MachineId>
+  /** Of a machine's one disk. */
+  snapshot(
+    machineId: MachineId,
+    name: string,
+    row?: { state?: string; digest?: Digest; imageId?: ImageId; taskId?: TaskId; dataBytes?: number },
+  ): Promise<SnapshotId>
+  /** The process ends and another takes up what it left. */
+  restart(): Promise<void>
   close(): Promise<void>
 }
 
@@ -159,6 +74,9 @@ export async function newTaskPlace(): Promise<TaskPlace> {
   const catalog = await openSqliteCatalog(':memory:')
   const stores = new FakeStores()
   const power = new Map<string, MachinePower>()
+  const gates = new Map<string, () => Promise<void>>()
+  const replaced = new Map<string, string>()
+  const replacedCounts = new Map<string, number>()
   const logged: Record<string, unknown>[] = []
   const time = { nowMs: 1_700_000_000_000 }
   const host = {
@@ -166,24 +84,59 @@ export async function newTaskPlace(): Promise<TaskPlace> {
     power: async (id: string) => power.get(id) ?? 'absent',
     ensureMachine: async ({ id }: { id: string }) => void power.set(id, 'stopped'),
     ensureStarted: async (id: string) => void power.set(id, 'running'),
-    ensureGone: async (id: string) => void power.delete(id),
-    openExports: async (id: string) => {
-      const disk = {
-        id: `d${id.slice(1)}`,
-        sizeBytes: DISK_BYTES,
-        socketPath: '',
-        exportName: '',
-        mapName: '',
-      }
-      return { disks: [disk], consistency: 'crash', pausedMs: 0, moment: 'new' }
+    ensureGone: async (id: string) => {
+      power.delete(id)
+      await gates.get('ensureGone')?.()
+    },
+    ensureStopped: async (id: string) => {
+      await gates.get('ensureStopped')?.()
+      if (power.has(id)) power.set(id, 'stopped')
+    },
+    outlook: async () => ({ power: 'stopped', consistency: 'application', consistencyWhy: '' }),
+    openExports: async (_id: string, _key: string, { diskIds }: ExportRequest) => {
+      const disk = { sizeBytes: DISK_BYTES, socketPath: '', exportName: '', mapName: '', changesWhy: '' }
+      const disks = diskIds.map((id) => ({ ...disk, id }))
+      const told = { consistency: 'filesystem', consistencyWhy: 'There is no VSS.', pausedMs: 0, frozenMs: 0 }
+      return { disks, ...told, moment: 'new' }
     },
     closeExports: async () => {},
+    layers: async (id: string) => {
+      await gates.get('layers')?.()
+      if (power.get(id) === undefined) {
+        throw new Fault('absent', 'There is no such machine.', { subject: 'machine' })
+      }
+      const row = await catalog.rows
+        .selectFrom('machine')
+        .select('disks')
+        .where('id', '=', id)
+        .executeTakeFirst()
+      return Object.fromEntries(
+        machineDisksOf(row?.disks ?? '[]').map(({ id: diskId, base }) => {
+          const made = base === undefined ? '' : exportNameOf(HOME, base.digest, base.index)
+          const replacedCount = replacedCounts.get(diskId) ?? 0
+          return [diskId, { baseName: replaced.get(diskId) ?? made, replacedCount }]
+        }),
+      )
+    },
+    replaceDisk: async (id: string, { id: diskId, base }: MachineDisk) => {
+      await gates.get('replaceDisk')?.()
+      if (power.get(id) === undefined) {
+        throw new Fault('absent', 'There is no such machine.', { subject: 'machine' })
+      }
+      replaced.set(diskId, base?.exportName ?? '')
+      replacedCounts.set(diskId, (replacedCounts.get(diskId) ?? 0) + 1)
+      await gates.get('replacedDisk')?.()
+    },
   } as unknown as Host
   const clock = () => time.nowMs
   const parts = { catalog, host, jobs: stores.jobs, clock, nbdSocketPath: '', importDirectory: '' }
   const log = (record: Record<string, unknown>) => void logged.push(record)
   const definitions = [
     captureImage(parts),
+    createSnapshot(parts),
+    planCapture(parts),
+    composeImage(parts),
+    resetDisk(parts),
     copyImage(parts),
     launchMachine(parts),
     deleteMachine(parts),
@@ -193,7 +146,7 @@ export async function newTaskPlace(): Promise<TaskPlace> {
     scrubRegion(parts),
     repairDamage(parts),
   ] as readonly TaskDefinition<never>[]
-  const runner: Runner = createRunner({ catalog, definitions, clock, log })
+  let runner: Runner = createRunner({ catalog, definitions, clock, log })
   await catalog.rows
     .insertInto('account')
     .values({ id: '1', name: 'main', createdAtMs: time.nowMs })
@@ -207,7 +160,10 @@ export async function newTaskPlace(): Promise<TaskPlace> {
   const find = (id: TaskId) =>
     catalog.rows.selectFrom('task').selectAll().where('id', '=', id).executeTakeFirstOrThrow()
   const place: TaskPlace = {
-    ...{ catalog, stores, runner, parts, power, logged },
+    ...{ catalog, stores, parts, power, gates, replaced, logged },
+    get runner() {
+      return runner
+    },
     get nowMs() {
       return time.nowMs
     },
@@ -239,7 +195,8 @@ export async function newTaskPlace(): Promise<TaskPlace> {
           ...{ description: '', tag: 'Default', osType: 'Linux', osName: '', taskId: null, reason: null },
           digest: state === 'available' ? digest : null,
           progressPermille: state === 'available' ? 1000 : 0,
-          disks: JSON.stringify([{ index: 0, sizeBytes: DISK_BYTES }]),
+          disks: JSON.stringify([{ index: 0, sizeBytes: DISK_BYTES, bus: 'virtio-blk' }]),
+          ...{ config: JSON.stringify(CONFIG), consistency: 'crash', parent: null },
           dataBytes: state === 'available' ? dataBytes : 0,
           ...{ storedBytes: 0, movedBytes: 0, sourceMachineId: null, sourceImageId: null },
           ...{ createdAtMs: time.nowMs, updatedAtMs: time.nowMs },
@@ -250,18 +207,70 @@ export async function newTaskPlace(): Promise<TaskPlace> {
     async machine(name, { state = 'stopped', digest } = {}) {
       const id = newCore('m') as MachineId
       const base = digest === undefined ? undefined : { digest, index: 0 }
-      const disk = { id: `d${id.slice(1)}`, index: 0, sizeBytes: DISK_BYTES, base, category: '' }
+      const disk = {
+        id: `d${id.slice(1)}`,
+        index: 0,
+        sizeBytes: DISK_BYTES,
+        bus: 'virtio-blk',
+        base,
+        category: '',
+      }
       await catalog.rows
         .insertInto('machine')
         .values({
           ...{ id, projectId: PROJECT, regionId: HOME, zone: 'z', name, tag: '', labels: '[]', state },
-          ...{ reason: '', cpuCount: 1, memoryBytes: 1024, typeName: '', imageId: '', imageName: '' },
+          ...{
+            reason: '',
+            cpuCount: 1,
+            memoryBytes: 1024,
+            firmware: 'bios',
+            machineType: 'pc',
+            typeName: '',
+            imageId: '',
+            imageName: '',
+          },
           ...{ osType: 'Linux', osName: '', disks: JSON.stringify([disk]), details: '{"a":true}' },
           createdAtMs: time.nowMs,
         })
         .execute()
       if (state !== 'creating' && state !== 'failed') power.set(id, 'stopped')
       return id
+    },
+    async snapshot(
+      machineId,
+      name,
+      { state = 'available', digest = digestOf(name), imageId, taskId, dataBytes = 4096 } = {},
+    ) {
+      const id = newCore('s') as SnapshotId
+      if (state === 'available') stores.hold(HOME, digest)
+      const isMade = state === 'available'
+      await catalog.rows
+        .insertInto('snapshot')
+        .values({
+          ...{ id, projectId: PROJECT, regionId: HOME, machineId, machineName: 'm', name, state },
+          diskId: `d${machineId.slice(1)}` as DiskId,
+          disk: JSON.stringify({ index: 0, sizeBytes: DISK_BYTES, bus: 'virtio-blk' }),
+          config: JSON.stringify(CONFIG),
+          ...{ osType: 'Linux', osName: '', description: '', creator: 'root', policyId: null },
+          ...{
+            imageId: imageId ?? null,
+            taskId: taskId ?? null,
+            digest: isMade ? digest : null,
+            reason: null,
+          },
+          progressPermille: isMade ? 1000 : 0,
+          consistency: isMade ? 'filesystem' : null,
+          dataBytes: isMade ? dataBytes : 0,
+          ...{ storedBytes: 0, movedBytes: 0, reservedBytes: 0 },
+          ...{ createdAtMs: time.nowMs, updatedAtMs: time.nowMs },
+        })
+        .execute()
+      return id
+    },
+    async restart() {
+      await runner.close()
+      runner = createRunner({ catalog, definitions, clock, log })
+      await runner.resume()
     },
     async close() {
       await runner.close()

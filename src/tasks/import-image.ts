@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { constants } from 'node:fs'
 import { open, realpath } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -5,6 +6,7 @@ import { Fault } from '../image/fault.ts'
 import type { ImageId, ProjectId, RegionId } from '../image/ids.ts'
 import type { ImageKind, OsType } from '../image/image.ts'
 import { SECTOR_BYTES } from '../image/region.ts'
+import { configOf, imageDisksOf } from './columns.ts'
 import { domainOf, failAndCleanUp, osOf, setAvailable, setFailed } from './image-row.ts'
 import type { TaskParts } from './parts.ts'
 import { reserve } from './quota.ts'
@@ -73,11 +75,22 @@ export interface FileExports {
 export function importImage(parts: TaskParts, files: FileExports): TaskDefinition<ImportInput> {
   const { catalog, jobs, clock } = parts
 
+  async function findRow({ imageId }: ImportInput) {
+    const row = await catalog.rows
+      .selectFrom('image')
+      .selectAll()
+      .where('id', '=', imageId)
+      .executeTakeFirst()
+    if (row !== undefined) return row
+    throw new Fault('conflict', 'The image was deleted before it was read.', { subject: 'image' })
+  }
+
   async function openDisk({ input, id, signal }: StepContext<ImportInput>): Promise<SourceDisk> {
+    const bus = imageDisksOf((await findRow(input)).disks)[0]?.bus ?? 'virtio-blk'
     await checkImportFile(parts.importDirectory, input.fileName)
     const rawPath = join(parts.importDirectory, input.fileName)
     const { sizeBytes, socketPath, exportName } = await files.open(rawPath, id, signal)
-    return { sizeBytes, socketPath, exportName, mapName: exportName, rawPath, bus: 'virtio-blk' }
+    return { sizeBytes, socketPath, exportName, mapName: exportName, rawPath, bus }
   }
 
   return {
@@ -89,8 +102,18 @@ export function importImage(parts: TaskParts, files: FileExports): TaskDefinitio
         async run(context) {
           const { isReserved, made } = context.checkpoint()
           if (isReserved === true || made !== undefined) return
-          const wantedBytes = await jobs.measure([await openDisk(context)], context.signal)
-          await catalog.transaction((rows) => reserve(rows, context.input.imageId, wantedBytes))
+          const { input, row, signal } = context
+          const image = await findRow(input)
+          const job = {
+            regionId: row.regionId as RegionId,
+            domain: domainOf(image.kind as ImageKind, row.projectId as ProjectId),
+            disks: [await openDisk(context)],
+          }
+          const [plan] = await jobs.measure(job, signal)
+          assert(plan !== undefined)
+          await catalog.transaction((rows) =>
+            reserve(rows, { is: 'image', id: input.imageId }, plan.dataBytes),
+          )
           await context.save({ isReserved: true })
         },
       },
@@ -99,29 +122,28 @@ export function importImage(parts: TaskParts, files: FileExports): TaskDefinitio
         async run(context) {
           const { input, id, row, signal } = context
           if (context.checkpoint().made !== undefined) return
-          const image = await catalog.rows
-            .selectFrom('image')
-            .select(['kind', 'osType', 'osName'])
-            .where('id', '=', input.imageId)
-            .executeTakeFirst()
-          if (image === undefined) {
-            throw new Fault('conflict', 'The image was deleted before it was read.', { subject: 'image' })
-          }
-          const made = await jobs.write(
+          const image = await findRow(input)
+          const [made] = await jobs.write(
             {
               regionId: row.regionId as RegionId,
               sessionId: id,
               domain: domainOf(image.kind as ImageKind, row.projectId as ProjectId),
               disks: [await openDisk(context)],
-              firmware: 'bios',
-              os: osOf(image.osType as OsType, image.osName),
-              parent: undefined,
               consistency: 'crash',
-              ref: await imageRef(catalog.rows, input.imageId, null),
+              images: [
+                {
+                  disks: [0],
+                  config: configOf(image.config),
+                  os: osOf(image.osType as OsType, image.osName),
+                  parent: undefined,
+                  ref: await imageRef(catalog.rows, input.imageId, null),
+                },
+              ],
             },
             context.progress,
             signal,
           )
+          assert(made !== undefined)
           await context.save({ made })
         },
       },
@@ -134,7 +156,7 @@ export function importImage(parts: TaskParts, files: FileExports): TaskDefinitio
         async run(context) {
           const { made } = context.checkpoint() as { made: WrittenImage }
           await context.finish({ ...made }, (rows) =>
-            setAvailable(rows, context.input.imageId, made, clock()),
+            setAvailable(rows, context.input.imageId, made, { consistency: 'crash' }, clock()),
           )
         },
       },

@@ -30,8 +30,8 @@ export async function readPatiently<Result>(
 }
 
 /**
- * Why a capture could not read on. Whoever reads a disk sees only that its connection ended or that a read failed;
- * the machine behind it says what happened. Other errors come back as they are.
+ * Why a capture could not begin or read on. Whoever opens or reads a disk sees only that a connection ended or that a read
+ * failed; the machine behind it says what happened. Other errors come back as they are.
  */
 export async function explainLostDisk(
   { catalog, host }: Pick<TaskParts, 'catalog' | 'host'>,
@@ -39,11 +39,11 @@ export async function explainLostDisk(
   wasRunning: boolean,
   error: unknown,
 ): Promise<unknown> {
-  if (!isFault(error, 'unavailable') || error.subject !== 'disk') return error
+  if (!isFault(error, 'unavailable') || (error.subject !== 'disk' && error.subject !== 'host')) return error
   const because = (message: string) => new Fault('unavailable', message, { subject: 'machine', cause: error })
   const row = await catalog.rows.selectFrom('machine').select('state').where('id', '=', id).executeTakeFirst()
   if (row === undefined || row.state === 'deleting') {
-    return new Fault('conflict', 'The machine was deleted while an image was being made of it.', {
+    return new Fault('conflict', 'The machine was deleted while its disks were being captured.', {
       subject: 'machine',
       cause: error,
     })
@@ -55,13 +55,13 @@ export async function explainLostDisk(
     if (look > 0) await delay(POWER_AGAIN_MS)
     if ((await host.power(id)) === 'running') continue
     return because(
-      'The machine went off while an image was being made of it, and with it the moment the image was of. Make it again.',
+      'The machine went off while its disks were being captured, and with it their moment. Capture it again.',
     )
   }
   // How QEMU answers reads of a snapshot that it gave up, so that the guest need not wait.
   if (error.reason !== 'EINVAL') return error
   return because(
-    "The moment the image was of is lost: the host's disk is full or too slow to keep what the guest wrote over, or " +
-      'the server was away for long. Make the image again, with room on the disk, or of the stopped machine.',
+    "The moment of the capture is lost: the host's disk is full or too slow to keep what the guest wrote over, or " +
+      'the server was away for long. Capture it again, with room on the disk, or the stopped machine.',
   )
 }

@@ -1,11 +1,15 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { sql } from 'kysely'
 import type { Catalog, Rows } from '../catalog/contract.ts'
-import type { MachineSpec } from '../host/contract.ts'
+import type { MachineDisk, MachineSpec } from '../host/contract.ts'
 import { Fault } from '../image/fault.ts'
 import { type MachineId, parseHash, type RegionId } from '../image/ids.ts'
 import type { MachineDiskRecord, MachineState } from '../image/machine.ts'
+import { machineConfigOf, machineDisksOf } from './columns.ts'
+import { closeForgotten } from './forgotten-exports.ts'
 import { failAndCleanUp } from './image-row.ts'
 import { exportNameOf, type TaskParts } from './parts.ts'
-import { machineRef } from './refs.ts'
+import { referMachine } from './refs.ts'
 import type { StepContext, TaskDefinition } from './runner.ts'
 
 export interface MachineInput {
@@ -21,30 +25,31 @@ const setState = (rows: Rows, id: MachineId, state: MachineState, reason = '') =
 
 async function specOf(parts: TaskParts, id: MachineId): Promise<MachineSpec> {
   const row = await machineRow(parts.catalog, id)
-  const disks = JSON.parse(row.disks) as MachineDiskRecord[]
   return {
     id,
     name: row.name,
     cpuCount: row.cpuCount,
     memoryBytes: row.memoryBytes,
-    firmware: 'bios',
+    firmware: machineConfigOf(row).firmware,
     disks: await Promise.all(
-      disks.map(async (disk) => ({
-        id: disk.id,
-        sizeBytes: disk.sizeBytes,
-        bus: 'virtio-blk' as const,
-        ...(disk.base === undefined
-          ? {}
-          : {
-              base: {
-                socketPath: parts.nbdSocketPath,
-                exportName: exportNameOf(row.regionId as RegionId, disk.base.digest, disk.base.index),
-                sizeBytes: await baseBytes(parts, row.regionId as RegionId, disk.base),
-              },
-            }),
-      })),
+      machineDisksOf(row.disks).map((disk) => hostDiskOf(parts, row.regionId as RegionId, disk)),
     ),
   }
+}
+
+/** A disk as the host makes it: what it stands on is an export of our NBD server. */
+export async function hostDiskOf(
+  parts: TaskParts,
+  regionId: RegionId,
+  { id, sizeBytes, bus, base }: Pick<MachineDiskRecord, 'id' | 'sizeBytes' | 'bus' | 'base'>,
+): Promise<MachineDisk> {
+  if (base === undefined) return { id, sizeBytes, bus }
+  const exported = {
+    socketPath: parts.nbdSocketPath,
+    exportName: exportNameOf(regionId, base.digest, base.index),
+    sizeBytes: await baseBytes(parts, regionId, base),
+  }
+  return { id, sizeBytes, bus, base: exported }
 }
 
 async function baseBytes(parts: TaskParts, regionId: RegionId, base: { digest: string; index: number }) {
@@ -62,7 +67,7 @@ async function machineRow(catalog: Catalog, id: MachineId) {
 }
 
 /** What the machine's row says after a verb failed: what the hypervisor says, never what was hoped for. */
-async function settle(parts: TaskParts, id: MachineId, reason: string): Promise<void> {
+export async function settle(parts: TaskParts, id: MachineId, reason: string): Promise<void> {
   const power = await parts.host.power(id)
   const state = power === 'absent' ? 'failed' : power
   await setState(parts.catalog.rows, id, state, power === 'absent' ? reason : '')
@@ -79,8 +84,7 @@ export function launchMachine(parts: TaskParts): TaskDefinition<MachineInput> {
         // Until here the image is kept by its own ref, whose end waits for launches of its machines.
         name: 'refer',
         async run({ input, row }) {
-          const ref = await machineRef(parts.catalog.rows, input.machineId)
-          if (ref !== undefined) await parts.jobs.refer(row.regionId as RegionId, ref)
+          await referMachine(parts, row.regionId as RegionId, input.machineId)
         },
       },
       {
@@ -109,6 +113,7 @@ function startStep(parts: TaskParts) {
     async run(context: StepContext<MachineInput>) {
       const { input, signal } = context
       await parts.jobs.serve()
+      await closeForgotten(parts, input.machineId)
       if (parts.host.traits.starts) await parts.host.ensureStarted(input.machineId, signal)
       await context.finish({}, async (rows) => {
         await setState(rows, input.machineId, parts.host.traits.starts ? 'running' : 'stopped')
@@ -146,6 +151,36 @@ export function stopMachine(parts: TaskParts): TaskDefinition<StopInput> {
   }
 }
 
+const RESET_AGAIN_MS = 100
+
+const isReset = async (rows: Rows, id: MachineId): Promise<boolean> =>
+  (await rows
+    .selectFrom('task')
+    .select('id')
+    .where('machineId', '=', id)
+    .where('endedAtMs', 'is', null)
+    .where('kind', '=', 'reset-disk')
+    .executeTakeFirst()) !== undefined
+
+/** Its row, what its captures built on, and its place in snapshot policies; its snapshots stay. */
+async function forget(rows: Rows, id: MachineId): Promise<void> {
+  await rows.deleteFrom('machine').where('id', '=', id).execute()
+  await rows.deleteFrom('baseline').where('machineId', '=', id).execute()
+  const policies = await rows
+    .selectFrom('snapshotPolicy')
+    .select(['id', 'machineIds'])
+    .where(sql<boolean>`instr(${sql.ref('machineIds')}, ${id}) > 0`)
+    .execute()
+  for (const policy of policies) {
+    const others = (JSON.parse(policy.machineIds) as string[]).filter((other) => other !== id)
+    await rows
+      .updateTable('snapshotPolicy')
+      .set({ machineIds: JSON.stringify(others) })
+      .where('id', '=', policy.id)
+      .execute()
+  }
+}
+
 export function deleteMachine(parts: TaskParts): TaskDefinition<MachineInput> {
   return {
     kind: 'delete-machine',
@@ -154,7 +189,12 @@ export function deleteMachine(parts: TaskParts): TaskDefinition<MachineInput> {
       {
         name: 'delete',
         async run(context) {
-          await parts.host.ensureGone(context.input.machineId, context.signal)
+          const { input, signal } = context
+          await parts.host.ensureGone(input.machineId, signal)
+          // A reset changes what the machine refers to. It ends by itself, because the host knows the machine no more.
+          while (await isReset(parts.catalog.rows, input.machineId)) {
+            await delay(RESET_AGAIN_MS, undefined, { signal })
+          }
         },
       },
       {
@@ -162,7 +202,7 @@ export function deleteMachine(parts: TaskParts): TaskDefinition<MachineInput> {
         async run(context) {
           await parts.jobs.release(context.row.regionId as RegionId, context.input.machineId)
           await context.finish({}, async (rows) => {
-            await rows.deleteFrom('machine').where('id', '=', context.input.machineId).execute()
+            await forget(rows, context.input.machineId)
           })
         },
       },

@@ -1,6 +1,6 @@
 import type { Catalog } from '../catalog/contract.ts'
 import type { Host } from '../host/contract.ts'
-import type { RegionId } from '../image/ids.ts'
+import type { Digest, RegionId } from '../image/ids.ts'
 import type { StoreJobs } from './store-jobs.ts'
 
 /** What the long verbs are made from. */
@@ -17,4 +17,11 @@ export interface TaskParts {
 /** The NBD export of one disk of an image: everything that is needed to find its bytes is in the name. */
 export function exportNameOf(regionId: RegionId, digest: string, diskIndex: number): string {
   return `${regionId}/${digest}/${diskIndex}`
+}
+
+/** The image behind such a name, if it is one of that region. */
+export function digestOfExport(name: string, regionId: RegionId): Digest | undefined {
+  const [region, digest, index, ...more] = name.split('/')
+  const isOne = region === regionId && index !== undefined && more.length === 0
+  return isOne && /^[0-9a-f]{64}$/.test(digest ?? '') ? (digest as Digest) : undefined
 }

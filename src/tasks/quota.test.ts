@@ -20,7 +20,8 @@ describe('what is charged while images are made', () => {
   const capture = async (): Promise<{ imageId: ImageId; taskId: TaskId }> => {
     const machineId = await place.machine('m')
     const imageId = await place.image('captured', { state: 'creating' })
-    const input = { imageId, machineId, diskIds: [`d${machineId.slice(1)}`] }
+    const outputs = [{ is: 'image', id: imageId, diskIds: [`d${machineId.slice(1)}`] }]
+    const input = { machineId, wanted: 'best', outputs }
     return { imageId, taskId: await place.begin({ kind: 'capture-image', imageId, machineId, input }) }
   }
 
@@ -75,9 +76,38 @@ describe('what is charged while images are made', () => {
     await ended
     assert.equal(await charged(), 0)
     await assert.rejects(
-      place.catalog.transaction((rows) => reserve(rows, cancelled.imageId, 1)),
+      place.catalog.transaction((rows) => reserve(rows, { is: 'image', id: cancelled.imageId }, 1)),
       (error: Fault) => error.kind === 'conflict',
     )
+  })
+
+  test('a snapshot is charged as an image is, and each of one task for itself', async () => {
+    const machineId = await place.machine('m')
+    const imageId = await place.image('captured', { state: 'creating' })
+    const snapshotId = await place.snapshot(machineId, 'linked', { state: 'creating', imageId })
+    const diskIds = [`d${machineId.slice(1)}`]
+    const outputs = [
+      { is: 'image', id: imageId, diskIds },
+      { is: 'snapshot', id: snapshotId, diskIds },
+    ]
+    const input = { machineId, wanted: 'best', outputs }
+    const begin = () => place.begin({ kind: 'capture-image', imageId, machineId, input })
+    await quota(15_999)
+    const { state, reason } = await place.ended(await begin())
+    assert.equal(state, 'failed')
+    assert.match(reason ?? '', /is charged 8000 bytes, 8000 bytes more are wanted, and its quota is 15999/)
+    assert.equal(await charged(), 0)
+    for (const noun of ['image', 'snapshot'] as const) {
+      const row = await place.catalog.rows.selectFrom(noun).select(['state', 'reason']).executeTakeFirst()
+      assert.deepEqual([row?.state, row?.reason], ['failed', reason])
+      await place.catalog.rows.updateTable(noun).set({ state: 'creating', reason: null }).execute()
+    }
+    await quota(16_000)
+    const seen: number[] = []
+    place.stores.gates.set('write', async () => void seen.push(await charged()))
+    assert.equal((await place.ended(await begin())).state, 'done')
+    assert.deepEqual([...seen, await charged()], [16_000, 10_000])
+    assert.deepEqual(await chargeProblems(place.catalog.rows, HOME), [])
   })
 
   test('a reservation left behind is found by verify', async () => {

@@ -1,25 +1,37 @@
 import { sql } from 'kysely'
 import type { Rows } from '../catalog/contract.ts'
 import { Fault } from '../image/fault.ts'
-import type { ImageId } from '../image/ids.ts'
+import type { ImageId, SnapshotId } from '../image/ids.ts'
+
+/** What a project is charged for. */
+export type Charged =
+  | { readonly is: 'image'; readonly id: ImageId }
+  | { readonly is: 'snapshot'; readonly id: SnapshotId }
+
+const CHARGED = ['image', 'snapshot'] as const
 
 /**
- * What a project is charged: the bytes that are not zero of its available images in all regions, before deduplication,
- * so that it says nothing of what others store, and what is reserved for those being made.
+ * What a project is charged: the bytes that are not zero of its available images and snapshots in all regions, before
+ * deduplication, so that it says nothing of what others store, and what is reserved for those being made.
  */
-export async function chargedBytes(rows: Rows, projectId: string, without?: ImageId): Promise<number> {
-  let query = rows
-    .selectFrom('image')
-    .select(
-      sql<number | null>`sum(case state when 'available' then ${sql.ref('dataBytes')}
+export async function chargedBytes(rows: Rows, projectId: string, without?: string): Promise<number> {
+  let bytes = 0
+  for (const noun of CHARGED) {
+    let query = rows
+      .selectFrom(noun)
+      .select(
+        sql<number | null>`sum(case state when 'available' then ${sql.ref('dataBytes')}
         when 'creating' then ${sql.ref('reservedBytes')} else 0 end)`.as('bytes'),
-    )
-    .where('projectId', '=', projectId)
-  if (without !== undefined) query = query.where('id', '!=', without)
-  return Number((await query.executeTakeFirstOrThrow()).bytes ?? 0)
+      )
+      .where('projectId', '=', projectId)
+    if (without !== undefined) query = query.where('id', '!=', without)
+    bytes += Number((await query.executeTakeFirstOrThrow()).bytes ?? 0)
+  }
+  return bytes
 }
 
-async function quotaOf(rows: Rows, projectId: string): Promise<number | null> {
+/** Bytes; null for any number. */
+export async function quotaOf(rows: Rows, projectId: string): Promise<number | null> {
   const row = await rows
     .selectFrom('project')
     .select('quotaBytes')
@@ -33,20 +45,20 @@ function exceeded(projectId: string, charged: number, wanted: number | undefined
   return new Fault(
     'full',
     `Project ${projectId} is charged ${charged} bytes${more}, and its quota is ${quota} bytes. ` +
-      'Delete images of it, or have its quota raised.',
+      'Delete images or snapshots of it, or have its quota raised.',
     { subject: 'project', reason: 'quota' },
   )
 }
 
 /**
  * To be called in the transaction that charges. Throws Fault 'full' 'project' reason 'quota' if `wantedBytes` more
- * than what is charged (`without` one image) exceed the project's quota (I7).
+ * than what is charged (`without` one image or snapshot) exceed the project's quota (I7).
  */
 export async function refuseAboveQuota(
   rows: Rows,
   projectId: string,
   wantedBytes: number,
-  without?: ImageId,
+  without?: string,
 ): Promise<void> {
   const quota = await quotaOf(rows, projectId)
   if (quota === null) return
@@ -62,27 +74,33 @@ export async function refuseWhenUsedUp(rows: Rows, projectId: string): Promise<v
   if (charged >= quota) throw exceeded(projectId, charged, undefined, quota)
 }
 
-/** Charges an image that is being made, in place of what was reserved for it before. Inside a transaction. */
-export async function reserve(rows: Rows, id: ImageId, wantedBytes: number): Promise<void> {
-  const image = await rows
-    .selectFrom('image')
+/** Charges what is being made, in place of what was reserved for it before. Inside a transaction. */
+export async function reserve(rows: Rows, { is, id }: Charged, wantedBytes: number): Promise<void> {
+  const row = await rows
+    .selectFrom(is)
     .select('projectId')
     .where('id', '=', id)
     .where('state', '=', 'creating')
     .executeTakeFirst()
-  if (image === undefined) {
-    throw new Fault('conflict', 'The image was deleted before it was made.', { subject: 'image' })
+  if (row === undefined) {
+    throw new Fault('conflict', `The ${is} was deleted before it was made.`, { subject: is })
   }
-  await refuseAboveQuota(rows, image.projectId, wantedBytes, id)
-  await rows.updateTable('image').set({ reservedBytes: wantedBytes }).where('id', '=', id).execute()
+  await refuseAboveQuota(rows, row.projectId, wantedBytes, id)
+  await rows.updateTable(is).set({ reservedBytes: wantedBytes }).where('id', '=', id).execute()
 }
 
-/** What is wrong with the charges (I7), of every project that has images in the region. */
+/** What is wrong with the charges (I7), of every project that has images or snapshots in the region. */
 export async function chargeProblems(rows: Rows, regionId: string): Promise<string[]> {
   const projects = await rows
     .selectFrom('project')
     .select(['id', 'quotaBytes', 'chargedAtQuotaBytes'])
-    .where('id', 'in', (q) => q.selectFrom('image').select('projectId').where('regionId', '=', regionId))
+    .where((is) =>
+      is.or(
+        CHARGED.map((noun) =>
+          is('id', 'in', is.selectFrom(noun).select('projectId').where('regionId', '=', regionId)),
+        ),
+      ),
+    )
     .execute()
   const problems: string[] = []
   for (const { id, quotaBytes, chargedAtQuotaBytes } of projects) {
@@ -92,12 +110,15 @@ export async function chargeProblems(rows: Rows, regionId: string): Promise<stri
       problems.push(`I7: project ${id} is charged ${charged} bytes, above its quota of ${quotaBytes}`)
     }
   }
-  const kept = await rows
-    .selectFrom('image')
-    .select('id')
-    .where('regionId', '=', regionId)
-    .where('state', '!=', 'creating')
-    .where('reservedBytes', '!=', 0)
-    .execute()
-  return [...problems, ...kept.map(({ id }) => `I7: image ${id} is not being made and reserves bytes`)]
+  for (const noun of CHARGED) {
+    const kept = await rows
+      .selectFrom(noun)
+      .select('id')
+      .where('regionId', '=', regionId)
+      .where('state', '!=', 'creating')
+      .where('reservedBytes', '!=', 0)
+      .execute()
+    problems.push(...kept.map(({ id }) => `I7: ${noun} ${id} is not being made and reserves bytes`))
+  }
+  return problems
 }

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { Fault } from '../image/fault.ts'
-import type { ImageId, TaskId } from '../image/ids.ts'
+import type { Digest, ImageId, TaskId } from '../image/ids.ts'
 import { parseLabel } from '../image/label.ts'
 import { ensureRefs } from './ensure-refs.ts'
-import { AWAY, digestOf, HOME, newTaskPlace, PROJECT, type TaskPlace } from './fixture.ts'
+import { AWAY, CONFIG, digestOf, HOME, newTaskPlace, PROJECT, type TaskPlace } from './fixture.ts'
 
 const full = () => new Fault('full', 'No space is left.', { subject: 'store' })
 
@@ -18,7 +18,8 @@ describe('refs: who needs what is in the store', () => {
   const capture = async () => {
     const machineId = await place.machine('m')
     const imageId = await place.image('captured', { state: 'creating' })
-    const input = { imageId, machineId, diskIds: [`d${machineId.slice(1)}`] }
+    const outputs = [{ is: 'image', id: imageId, diskIds: [`d${machineId.slice(1)}`] }]
+    const input = { machineId, wanted: 'best', outputs }
     return { imageId, taskId: await place.begin({ kind: 'capture-image', imageId, machineId, input }) }
   }
   const copy = async (sourceId: ImageId, regionId = AWAY) => {
@@ -34,6 +35,7 @@ describe('refs: who needs what is in the store', () => {
   }
   const release = async (imageId: ImageId, name: string): Promise<TaskId> => {
     await place.catalog.rows.deleteFrom('image').where('id', '=', imageId).execute()
+    // As tasks of before there were snapshots have it; the others are in tests of their own.
     const input = { imageId, regionId: HOME, digest: digestOf(name) }
     return place.begin({ kind: 'release-image', input })
   }
@@ -64,6 +66,71 @@ describe('refs: who needs what is in the store', () => {
     )
   })
 
+  test('the snapshots of a capture have theirs as well, and one that is deleted is released', async () => {
+    const machineId = await place.machine('m')
+    const imageId = await place.image('golden', { state: 'creating' })
+    const snapshotId = await place.snapshot(machineId, 'linked', { state: 'creating', imageId })
+    const diskIds = [`d${machineId.slice(1)}`]
+    const outputs = [
+      { is: 'image', id: imageId, diskIds },
+      { is: 'snapshot', id: snapshotId, diskIds },
+    ]
+    const input = { machineId, wanted: 'best', outputs }
+    const taskId = await place.begin({ kind: 'capture-image', imageId, machineId, input })
+    assert.equal((await place.ended(taskId)).state, 'done')
+    assert.deepEqual(place.stores.holders(HOME).sort(), [imageId, snapshotId].sort())
+    const label = parseLabel(place.stores.refs.get(`${HOME} ${snapshotId}`)?.label)
+    assert.ok(label.is === 'snapshot')
+    assert.deepEqual(
+      [label.id, label.imageId, label.machineId, label.diskId, label.config],
+      [snapshotId, imageId, machineId, diskIds[0], CONFIG],
+    )
+    const row = await place.catalog.rows
+      .selectFrom('snapshot')
+      .select(['state', 'digest', 'dataBytes', 'reservedBytes', 'consistency', 'progressPermille'])
+      .where('id', '=', snapshotId)
+      .executeTakeFirstOrThrow()
+    const digest = digestOf(`${taskId} 1`)
+    assert.deepEqual(
+      { ...row },
+      {
+        ...{ state: 'available', digest, dataBytes: 4096, reservedBytes: 0 },
+        ...{ consistency: 'filesystem', progressPermille: 1000 },
+      },
+    )
+    const release = { holder: snapshotId, regionId: HOME, digest }
+    const releasing = { kind: 'release-image', snapshotId, input: release } as const
+    assert.equal((await place.ended(await place.begin(releasing))).state, 'done')
+    assert.deepEqual(place.stores.holders(HOME), [imageId])
+  })
+
+  test('the release of a snapshot waits for a reset to it', async () => {
+    const machineId = await place.machine('m')
+    const snapshotId = await place.snapshot(machineId, 'before')
+    const digest = digestOf('before')
+    await ensureRefs(place.parts, HOME, () => {})
+    const opened = Promise.withResolvers<void>()
+    const reached = Promise.withResolvers<void>()
+    place.gates.set('replaceDisk', () => {
+      reached.resolve()
+      return opened.promise
+    })
+    const disk = { snapshotId, machineId, diskId: `d${machineId.slice(1)}`, digest, stops: false }
+    const reset = await place.begin({ kind: 'reset-disk', snapshotId, machineId, input: disk })
+    await reached.promise
+    await place.catalog.rows.deleteFrom('snapshot').where('id', '=', snapshotId).execute()
+    const input = { holder: snapshotId, regionId: HOME, digest }
+    const released = await place.begin({ kind: 'release-image', snapshotId, input })
+    // Another content goes at once, so that the one above had its turns.
+    const other = await place.image('other')
+    await place.ended(await release(other, 'other'))
+    assert.deepEqual(place.stores.holders(HOME).sort(), [machineId, snapshotId].sort())
+    opened.resolve()
+    assert.equal((await place.ended(reset)).state, 'done')
+    assert.equal((await place.ended(released)).state, 'done')
+    assert.deepEqual(place.stores.holders(HOME), [machineId])
+  })
+
   test('what failed after the store had committed is released', async () => {
     place.stores.dataBytes = 100_000
     place.stores.measuredBytes = 10
@@ -90,9 +157,36 @@ describe('refs: who needs what is in the store', () => {
     const label = parseLabel(place.stores.refs.get(`${HOME} ${machineId}`)?.label)
     assert.ok(label.is === 'machine')
     assert.deepEqual([label.disks[0]?.base?.digest, label.details], [digestOf('base'), '{"a":true}'])
+    const other = 'm'.repeat(17)
+    await place.catalog.rows
+      .insertInto('snapshotPolicy')
+      .values({
+        ...{ id: 'p'.repeat(17), projectId: PROJECT, regionId: HOME, name: 'nightly', cron: '0 3 * * *' },
+        ...{ timeZone: 'UTC', keepCount: 7, disks: 'all', isEnabled: 1, lastDueAtMs: null, createdAtMs: 1 },
+        ...{ machineIds: JSON.stringify([machineId, other]), waitingMachineIds: '[]', creator: 'root' },
+      })
+      .execute()
+    for (const id of [machineId, other]) {
+      const disk = { diskId: `d${id.slice(1)}`, machineId: id, regionId: HOME, captureKey: 'k' }
+      const content = { digest: digestOf('base'), diskIndex: 0, sizeBytes: 512, atMs: 1 }
+      await place.catalog.rows
+        .insertInto('baseline')
+        .values({ ...disk, ...content })
+        .execute()
+    }
     const deleted = await place.begin({ kind: 'delete-machine', machineId, input: { machineId } })
     assert.equal((await place.ended(deleted)).state, 'done')
     assert.deepEqual(place.stores.holders(HOME), [])
+    const policies = await place.catalog.rows.selectFrom('snapshotPolicy').select('machineIds').execute()
+    assert.deepEqual(
+      policies.map(({ machineIds }) => JSON.parse(machineIds)),
+      [[other]],
+    )
+    const baselines = await place.catalog.rows.selectFrom('baseline').select('machineId').execute()
+    assert.deepEqual(
+      baselines.map((row) => row.machineId),
+      [other],
+    )
   })
 
   test('a launch whose image is not in the store leaves none', async () => {
@@ -142,12 +236,14 @@ describe('refs: who needs what is in the store', () => {
     const standing = await place.machine('standing', { digest: digestOf('kept') })
     await place.machine('of its own')
     const failed = await place.machine('failed', { state: 'failed', digest: digestOf('kept') })
+    const snapshotId = await place.snapshot(standing, 'snapshot')
+    await place.snapshot(standing, 'snapshot being made', { state: 'creating' })
     const lost = await place.image('lost')
     place.stores.images.get(HOME)?.delete(digestOf('lost'))
     const stranger = { holder: 'z'.repeat(17), digests: [digestOf('kept')], label: {} }
     place.stores.refs.set(`${HOME} ${stranger.holder}`, stranger)
-    assert.equal(await ensureRefs(place.parts, HOME, (one) => place.logged.push(one)), 2)
-    const holders = [imageId, standing, stranger.holder].sort()
+    assert.equal(await ensureRefs(place.parts, HOME, (one) => place.logged.push(one)), 3)
+    const holders = [imageId, standing, snapshotId, stranger.holder].sort()
     assert.deepEqual(place.stores.holders(HOME).sort(), holders)
     assert.deepEqual(
       place.logged.map(({ holder }) => holder),
@@ -158,10 +254,78 @@ describe('refs: who needs what is in the store', () => {
     assert.deepEqual(place.stores.holders(HOME).sort(), [...holders, failed].sort())
   })
 
+  describe('refs to something else than the rows say, as beside a catalog of yesterday', () => {
+    const NEW = digestOf('new')
+    const OLD = digestOf('old')
+    let ids: { readonly image: string; readonly machine: string; readonly snapshot: string }
+    beforeEach(async () => {
+      await ensureRefs(place.parts, HOME, () => {})
+      place.stores.hold(HOME, NEW)
+      const image = await place.image('old')
+      const machine = await place.machine('m', { digest: OLD })
+      const snapshot = await place.snapshot(machine, 'before', { digest: OLD })
+      ids = { image, machine, snapshot }
+      for (const holder of Object.values(ids)) refer(holder, NEW)
+    })
+    const refer = (holder: string, ...digests: Digest[]) =>
+      place.stores.refs.set(`${HOME} ${holder}`, { holder, digests, label: {} })
+    const digestsOf = (holder: string) => place.stores.refs.get(`${HOME} ${holder}`)?.digests
+    const verify = async () => {
+      const id = await place.begin({ kind: 'verify-region', input: { regionId: HOME, deep: false } })
+      return (await place.ended(id)).output.problems
+    }
+
+    test('verify names them', async () => {
+      const why = `needs ${OLD}, which no ref of it keeps. Start the server again`
+      assert.deepEqual(await verify(), [
+        `I1: image ${ids.image} is available and ${why}`,
+        `I1: snapshot ${ids.snapshot} is available and ${why}`,
+        `I2: machine ${ids.machine} ${why}`,
+      ])
+    })
+
+    test('they grow to both, and let nothing go', async () => {
+      assert.equal(await ensureRefs(place.parts, HOME, () => {}), 3)
+      for (const id of Object.values(ids)) assert.deepEqual(digestsOf(id), [NEW, OLD])
+      assert.deepEqual(await verify(), [])
+      assert.equal(await ensureRefs(place.parts, HOME, () => {}), 0)
+    })
+
+    test('where what the row says is lost, the ref stays as it is', async () => {
+      place.stores.images.get(HOME)?.delete(OLD)
+      assert.equal(await ensureRefs(place.parts, HOME, (one) => place.logged.push(one)), 0)
+      for (const id of Object.values(ids)) assert.deepEqual(digestsOf(id), [NEW])
+      assert.deepEqual(
+        place.logged.map(({ holder }) => holder),
+        [ids.image, ids.snapshot, ids.machine],
+      )
+    })
+
+    test('a reset that ends meanwhile keeps what it made', async () => {
+      const later = digestOf('later')
+      place.stores.hold(HOME, later)
+      for (const id of [ids.image, ids.snapshot]) refer(id, OLD)
+      // The refs were looked at, and the machine's is about to be written.
+      place.stores.gates.set('refer', async () => {
+        place.stores.gates.clear()
+        refer(ids.machine, later)
+        const { disks } = await place.catalog.rows
+          .selectFrom('machine')
+          .select('disks')
+          .executeTakeFirstOrThrow()
+        const now = disks.replace(OLD, later)
+        await place.catalog.rows.updateTable('machine').set({ disks: now }).execute()
+      })
+      assert.equal(await ensureRefs(place.parts, HOME, () => {}), 1)
+      assert.deepEqual(digestsOf(ids.machine), [NEW, OLD, later])
+    })
+  })
+
   test('verify names images and machines without a ref, and damage by image and name', async () => {
     const imageId = await place.image('golden')
     const machineId = await place.machine('m', { digest: digestOf('golden') })
     await place.machine('failed', { state: 'failed', digest: digestOf('gone') })
+    const snapshotId = await place.snapshot(machineId, 'before', { digest: digestOf('golden') })
     const image = digestOf('golden')
     place.stores.problems = [{ message: 'Chunk x is damaged.', image, diskIndex: 0, offset: 4096 }]
     const verify = async () => {
@@ -170,12 +334,16 @@ describe('refs: who needs what is in the store', () => {
     }
     assert.deepEqual(await verify(), [
       `image img-${imageId} 'golden', disk 0 at byte 4096: Chunk x is damaged.`,
+      `snapshot snap-${snapshotId} 'before', disk 0 at byte 4096: Chunk x is damaged.`,
       `I1: image ${imageId} is available and needs ${image}, which no ref of it keeps. Start the server again`,
+      `I1: snapshot ${snapshotId} is available and needs ${image}, which no ref of it keeps. Start the server again`,
       `I2: machine ${machineId} needs ${image}, which no ref of it keeps. Start the server again`,
     ])
     place.stores.problems = []
     await ensureRefs(place.parts, HOME, () => {})
     assert.deepEqual(await verify(), [])
+    await place.catalog.rows.updateTable('snapshot').set({ progressPermille: 999 }).execute()
+    assert.deepEqual(await verify(), [`I8: snapshot ${snapshotId} is available below 100 %`])
     place.stores.images.get(HOME)?.clear()
     assert.match(String((await verify()) as string[]), /which the store does not hold/)
   })

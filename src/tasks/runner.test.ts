@@ -220,6 +220,93 @@ describe('the step runner', () => {
     )
   })
 
+  test('an undo that does the rest instead ends the task as done, with nothing against it', async () => {
+    const undo: TaskDefinition<Input>['undo'] = async (context, reason) => {
+      assert.equal(reason, 'No space is left.')
+      await context.finish({ answer: 42 }, async () => {})
+    }
+    const step: Step<Input> = {
+      name: 'one',
+      async run() {
+        throw new Fault('full', 'No space is left.')
+      },
+    }
+    const runner = runnerOf([step], undo)
+    const id = await add(runner)
+    runner.kick(id)
+    const { state, step: at, faultKind, reason, output } = await ended(runner, id)
+    assert.deepEqual([state, at, faultKind, reason, output], ['done', '', null, null, '{"answer":42}'])
+  })
+
+  test('progress is shown by everything that the task makes', async () => {
+    const shown = (noun: 'image' | 'snapshot') =>
+      catalog.rows.selectFrom(noun).select(['id', 'progressPermille']).orderBy('id').execute()
+    const runner = runnerOf([
+      {
+        name: 'half',
+        async run(context) {
+          const common = {
+            ...{
+              projectId: 'org-a',
+              regionId: 'hk',
+              name: 'n',
+              description: '',
+              osType: 'Linux',
+              osName: '',
+            },
+            ...{
+              digest: null,
+              reason: null,
+              progressPermille: 0,
+              dataBytes: 0,
+              storedBytes: 0,
+              movedBytes: 0,
+            },
+            ...{ config: '{}', consistency: null, createdAtMs: 0, updatedAtMs: 0, taskId: context.id },
+          }
+          const image = {
+            ...{ ...common, kind: 'custom', origin: 'capture', tag: '', disks: '[]', parent: null },
+            ...{ sourceMachineId: null, sourceImageId: null, state: 'creating' },
+          }
+          const snapshot = {
+            ...{ ...common, machineId: 'm', machineName: '', diskId: 'd', disk: '{}', creator: '' },
+            ...{ policyId: null, imageId: null, state: 'creating', reservedBytes: 0 },
+          }
+          await catalog.rows
+            .insertInto('image')
+            .values([
+              { ...image, id: 'i1' },
+              { ...image, id: 'i2', taskId: 'other' },
+            ])
+            .execute()
+          await catalog.rows
+            .insertInto('snapshot')
+            .values([
+              { ...snapshot, id: 's1' },
+              { ...snapshot, id: 's2' },
+              { ...snapshot, id: 's3', state: 'failed' },
+            ])
+            .execute()
+          context.progress({ doneBytes: 50, totalBytes: 100 })
+        },
+      },
+    ])
+    const id = await add(runner)
+    runner.kick(id)
+    assert.equal((await ended(runner, id)).state, 'done')
+    const permille = async (noun: 'image' | 'snapshot') =>
+      (await shown(noun)).map((row) => [row.id, row.progressPermille])
+    assert.deepEqual(await permille('image'), [
+      ['i1', 500],
+      ['i2', 0],
+    ])
+    assert.deepEqual(await permille('snapshot'), [
+      ['s1', 500],
+      ['s2', 500],
+      ['s3', 0],
+    ])
+  })
+
   test('progress rises only, and is 100 % only at the end', async () => {
     const runner = runnerOf([
       {

@@ -10,6 +10,7 @@ import {
   newId,
   type ProjectId,
   type RegionId,
+  type SnapshotId,
   type TaskId,
 } from '../image/ids.ts'
 import type { TaskKind } from '../image/task.ts'
@@ -44,7 +45,10 @@ export interface TaskDefinition<Input = never> {
   /** Tasks of one gate share its places: reading and writing disks, or machines' power. */
   readonly gate: keyof Gates
   readonly steps: readonly Step<Input>[]
-  /** After a failure or a cancel: takes away what the steps made. May run twice, and runs until it succeeds. */
+  /**
+   * After a failure or a cancel: takes away what the steps made. May run twice, and runs until it succeeds. Where a step
+   * has done what cannot be taken back, it does the rest instead and calls `finish`: then the task is done after all.
+   */
   undo(context: StepContext<Input>, reason: string): Promise<void>
 }
 
@@ -55,6 +59,8 @@ export interface NewTask {
   readonly input: unknown
   readonly parentId?: TaskId
   readonly imageId?: ImageId
+  /** The first of several. */
+  readonly snapshotId?: SnapshotId
   readonly machineId?: MachineId
   readonly totalBytes?: number
 }
@@ -122,14 +128,15 @@ export function createRunner(options: {
               totalBytes: bytes.totalBytes,
               ...(bytes.movedBytes === undefined ? {} : { movedBytes: bytes.movedBytes }),
             })
-            if (row.imageId === null) return
-            await rows
-              .updateTable('image')
-              .set({ progressPermille: permille, updatedAtMs: clock() })
-              .where('id', '=', row.imageId)
-              .where('state', '=', 'creating')
-              .where('progressPermille', '<', permille)
-              .execute()
+            for (const noun of ['image', 'snapshot'] as const) {
+              await rows
+                .updateTable(noun)
+                .set({ progressPermille: permille, updatedAtMs: clock() })
+                .where('taskId', '=', id)
+                .where('state', '=', 'creating')
+                .where('progressPermille', '<', permille)
+                .execute()
+            }
           }),
         )
         .catch((error) => log({ level: 'warn', message: 'progress was not kept', task: id, error }))
@@ -163,6 +170,8 @@ export function createRunner(options: {
             state: 'done',
             step: '',
             output: JSON.stringify(output),
+            faultKind: null,
+            reason: null,
             endedAtMs: clock(),
           })
         })
@@ -195,9 +204,10 @@ export function createRunner(options: {
       try {
         await update(catalog.rows, id, { step: UNDO, faultKind: fault.kind, reason: fault.message })
         const fresh = (await find(id)) ?? row
-        const { context, settle } = await contextFor(fresh, AbortSignal.timeout(120_000))
+        const { context, settle, isFinished } = await contextFor(fresh, AbortSignal.timeout(120_000))
         await definitions.get(row.kind as TaskKind)?.undo(context, fault.message)
         await settle()
+        if (isFinished()) return
         const state = isCancelled ? 'cancelled' : 'failed'
         await update(catalog.rows, id, { state, step: '', endedAtMs: clock() })
         return
@@ -220,19 +230,22 @@ export function createRunner(options: {
     if (found.step === UNDO) throw begunUndo(found)
     const leave = await gates[definition.gate].enter(abort.signal)
     try {
+      // With the first step's name, so that a task of one step begins in one commit.
+      let step = definition.steps[0]?.name ?? ''
       const row = { ...found, attemptCount: found.attemptCount + 1, state: 'running' }
       await update(catalog.rows, id, {
-        state: 'running',
+        ...{ state: 'running', step },
         attemptCount: row.attemptCount,
         startedAtMs: found.startedAtMs ?? clock(),
       })
       const { context, settle, isFinished } = await contextFor(row, abort.signal)
-      for (const step of definition.steps) {
+      for (const { name, run } of definition.steps) {
         abort.signal.throwIfAborted()
         if (row.cancelRequested === 1) throw new Cancelled()
-        await update(catalog.rows, id, { step: step.name })
+        if (name !== step) await update(catalog.rows, id, { step: name })
+        step = name
         events.emit(id)
-        await step.run(context)
+        await run(context)
       }
       await settle()
       if (!isFinished()) await context.finish({}, async () => {})
@@ -281,6 +294,7 @@ export function createRunner(options: {
           checkpoint: '{}',
           output: '{}',
           imageId: task.imageId ?? null,
+          snapshotId: task.snapshotId ?? null,
           machineId: task.machineId ?? null,
           faultKind: null,
           reason: null,

@@ -1,3 +1,6 @@
+import type { ChangeContext } from '../host/contract.ts'
+import type { DiskBus, MachineConfig } from '../image/config.ts'
+import type { Consistency } from '../image/consistency.ts'
 import type { Digest, DomainId, RegionId } from '../image/ids.ts'
 import type { GcReport } from '../store/gc.ts'
 import type { SessionRow } from '../store/journal.ts'
@@ -17,13 +20,30 @@ export type OnBytes = (bytes: { doneBytes: number; totalBytes: number; movedByte
 /** A disk to read: an NBD export, and what the image object says of it. */
 export interface SourceDisk {
   readonly sizeBytes: number
-  readonly bus: 'virtio-blk' | 'virtio-scsi'
+  readonly bus: DiskBus
   readonly socketPath: string
   readonly exportName: string
   /** The export that tells what is zero; the rules for another one than `exportName` are in the host's contract. */
   readonly mapName: string
   /** The same bytes as a raw file of this machine, where there is one: read in place of the export. */
   readonly rawPath?: string
+  /** A content in the region from which the disk can differ only where `changes` of the export `mapName` says so. */
+  readonly baseline?: DiskContent & { readonly changes: ChangeContext }
+}
+
+/** One disk of an image that the region holds. */
+export interface DiskContent {
+  readonly digest: Digest
+  readonly diskIndex: number
+}
+
+/** Everything of an image but its disks' content and the consistency. */
+export interface ImageFacts {
+  readonly config: MachineConfig
+  readonly os: { readonly type: 'linux' | 'windows' | 'other'; readonly name: string }
+  readonly parent: Digest | undefined
+  /** Who needs the image: made in the commit of the image itself. */
+  readonly ref: RefInput
 }
 
 export interface WriteJob {
@@ -31,25 +51,53 @@ export interface WriteJob {
   /** The task's id: a second run of the job finds what the first one made durable. */
   readonly sessionId: string
   readonly domain: DomainId
-  /** The first is the system disk. */
   readonly disks: readonly SourceDisk[]
-  readonly firmware: 'bios' | 'uefi'
-  readonly os: { readonly type: 'linux' | 'windows' | 'other'; readonly name: string }
-  readonly parent: Digest | undefined
-  readonly consistency: 'crash' | 'filesystem'
-  /** Who needs the image: made in the commit of the image itself. */
-  readonly ref: RefInput
+  /** The images to make of the disks, all in one commit. `disks`: positions in the list above, the system disk first. */
+  readonly images: readonly (ImageFacts & { readonly disks: readonly number[] })[]
+  readonly consistency: Consistency
+}
+
+/** An image of disks that the region holds already, in this order; no byte is read. */
+export interface ComposeJob extends Omit<ImageFacts, 'parent'> {
+  readonly regionId: RegionId
+  readonly sessionId: string
+  readonly domain: DomainId
+  /** `dataBytes`: not zero, as whoever made the disk's image was told. */
+  readonly disks: readonly (DiskContent & { readonly bus: DiskBus; readonly dataBytes: number })[]
+  readonly consistency: Consistency
 }
 
 /** What is known of an image whose bytes are durable and whose object is committed to its region's store. */
 export interface WrittenImage {
   readonly digest: Digest
-  /** Not zero, as a guest sees it. */
+  /** Not zero, as a guest sees it, of each disk and of all. */
+  readonly diskDataBytes: readonly number[]
   readonly dataBytes: number
-  /** Added to the region's store. */
+  /** Read from the source for each disk. */
+  readonly diskReadBytes: readonly number[]
+  /** Added to the region's store; where one job makes several images, the first is told all of it. */
   readonly storedBytes: number
-  /** Read from the source, or fetched from the other region. */
+  /** Read from the source, or fetched from the other region: its disks' share. */
   readonly movedBytes: number
+}
+
+/** `parent`: that of the image that the system disk is of. */
+export interface ComposedImage extends WrittenImage {
+  readonly parent: Digest | undefined
+}
+
+/** What reading a disk would mean. */
+export interface DiskPlan {
+  /** What has to be read. */
+  readonly readBytes: number
+  /** What the image will hold at most: not known to be zero. */
+  readonly dataBytes: number
+}
+
+/** `newBytes`: of the chunks that the region does not hold, each counted once, before compression. */
+export interface CapturePlan {
+  readonly disks: readonly DiskPlan[]
+  readonly newBytes: number
 }
 
 export type MovedBytes = Pick<WrittenImage, 'storedBytes' | 'movedBytes'>
@@ -100,7 +148,16 @@ export type FoundRef =
 
 /** What the region holds of an image that refs name: checked down to its pages, or why it cannot be used. */
 export type FoundImage =
-  | { readonly diskBytes: readonly number[]; readonly dataBytes: number }
+  | {
+      readonly diskBytes: readonly number[]
+      readonly diskDataBytes: readonly number[]
+      readonly dataBytes: number
+      readonly buses: readonly DiskBus[]
+      readonly config: MachineConfig
+      readonly os: ImageFacts['os']
+      readonly consistency: Consistency
+      readonly parent: Digest | undefined
+    }
   | { readonly message: string }
 
 export interface RegionSurvey {
@@ -122,8 +179,18 @@ export interface StoreJobs {
   serve(): Promise<void>
   /** Sizes of an image's disks. Fault 'absent' 'image' if the region does not hold it. */
   diskSizes(regionId: RegionId, digest: Digest): Promise<readonly number[]>
+  /** Whose keys an image's chunks are made with. Same fault. */
+  domainOf(regionId: RegionId, digest: Digest): Promise<DomainId>
   /** Reads disks into an image of the region. Faults: 'full', 'unavailable', 'corrupt'. */
-  write(job: WriteJob, onBytes: OnBytes, signal: AbortSignal): Promise<WrittenImage>
+  write(job: WriteJob, onBytes: OnBytes, signal: AbortSignal): Promise<readonly WrittenImage[]>
+  /** As `write`, of what the region holds already. Fault 'absent' 'image' if a disk's image is gone. */
+  compose(job: ComposeJob, signal: AbortSignal): Promise<ComposedImage>
+  /** Reads as `write` would, and writes nothing: what is new to the region. Same faults. */
+  plan(
+    job: Pick<WriteJob, 'regionId' | 'domain' | 'disks'>,
+    onBytes: OnBytes,
+    signal: AbortSignal,
+  ): Promise<CapturePlan>
   /** Fetches an image from another region. Same faults, and 'absent' 'image'. */
   pull(job: PullJob, onBytes: OnBytes, signal: AbortSignal): Promise<MovedBytes>
   /** Removes what an unfinished session wrote. An unknown or a committed session is no fault. */
@@ -141,8 +208,13 @@ export interface StoreJobs {
     onBytes: OnBytes,
     signal: AbortSignal,
   ): Promise<void>
-  /** Bytes that an image of these disks has at most: the chunks that may hold data. Faults: 'unavailable'. */
-  measure(disks: readonly SourceDisk[], signal: AbortSignal): Promise<number>
+  /** What reading these disks would mean, without reading them. Faults: 'unavailable', 'absent' 'image' of a baseline. */
+  measure(
+    job: Pick<WriteJob, 'regionId' | 'domain' | 'disks'>,
+    signal: AbortSignal,
+  ): Promise<readonly DiskPlan[]>
+  /** Free bytes where the region's objects are; undefined where nobody can say, as in a bucket. */
+  freeBytes(regionId: RegionId): Promise<number | undefined>
   /** Makes or changes what a holder needs, durable when it resolves. Fault 'absent' 'image' if one is not there. */
   refer(regionId: RegionId, ref: RefInput & { readonly digests: readonly Digest[] }): Promise<void>
   /** The holder needs nothing any more. An unknown one is no fault. */

@@ -15,9 +15,9 @@ export interface VerifyInput {
 
 /**
  * The invariants of one region, checked whole: the store's own (every pack, page and chunk an image names), then
- * what the catalog says of it: every available image and every machine's base is in the store, and a ref keeps it
- * there; nobody is charged above his quota. A region with problems is a task that is done; the problems are its output,
- * those of an image by its id and name.
+ * what the catalog says of it: every available image and snapshot and every machine's base is in the store, and a ref
+ * keeps it there; nobody is charged above his quota. A region with problems is a task that is done; the problems are its output,
+ * those of an image or snapshot by its id and name.
  */
 export function verifyRegion({ catalog, jobs }: TaskParts): TaskDefinition<VerifyInput> {
   return {
@@ -54,12 +54,22 @@ interface Need {
 
 /** What the catalog counts on in the region. */
 async function listNeeds({ rows }: Catalog, regionId: RegionId): Promise<Need[]> {
-  const images = await rows
-    .selectFrom('image')
-    .select(['id', 'digest'])
-    .where('regionId', '=', regionId)
-    .where('state', '=', 'available')
-    .execute()
+  const needs: Need[] = []
+  for (const noun of ['image', 'snapshot'] as const) {
+    const held = await rows
+      .selectFrom(noun)
+      .select(['id', 'digest'])
+      .where('regionId', '=', regionId)
+      .where('state', '=', 'available')
+      .execute()
+    needs.push(
+      ...held.map(({ id, digest }) => ({
+        id,
+        digest: digest ?? '',
+        who: `I1: ${noun} ${id} is available and`,
+      })),
+    )
+  }
   const machines = await rows
     .selectFrom('machine')
     .select(['id', 'disks'])
@@ -68,26 +78,27 @@ async function listNeeds({ rows }: Catalog, regionId: RegionId): Promise<Need[]>
     .where('state', 'not in', ['creating', 'failed'])
     .execute()
   return [
-    ...images.map(({ id, digest }) => ({
-      id,
-      digest: digest ?? '',
-      who: `I1: image ${id} is available and`,
-    })),
+    ...needs,
     ...machines.flatMap(({ id, disks }) =>
       basesOf(disks).map((digest) => ({ id, digest, who: `I2: machine ${id}` })),
     ),
   ]
 }
 
+const KEPT_BY_NONE = 'which no ref of it keeps. Start the server again'
+
 async function catalogProblems(catalog: Catalog, jobs: StoreJobs, regionId: RegionId): Promise<string[]> {
   const problems: string[] = []
-  const held = new Map((await jobs.refs(regionId)).map(({ holder, digests }) => [holder, digests]))
+  const lookUp = async () => {
+    const refs = new Map((await jobs.refs(regionId)).map(({ holder, digests }) => [holder, digests]))
+    return ({ id, digest }: Need) => refs.get(id)?.some((one) => one === digest) === true
+  }
+  const isKept = await lookUp()
   const wrong: (Need & { readonly why: string })[] = []
   for (const need of await listNeeds(catalog, regionId)) {
     try {
       await jobs.diskSizes(regionId, need.digest as Digest)
-      const isKept = held.get(need.id)?.some((digest) => digest === need.digest) === true
-      if (!isKept) wrong.push({ ...need, why: 'which no ref of it keeps. Start the server again' })
+      if (!isKept(need)) wrong.push({ ...need, why: KEPT_BY_NONE })
     } catch (error) {
       if (!isFault(error)) throw error
       wrong.push({ ...need, why: 'which the store does not hold' })
@@ -95,18 +106,22 @@ async function catalogProblems(catalog: Catalog, jobs: StoreJobs, regionId: Regi
   }
   // Between the two looks something may have been deleted, or made.
   const still = wrong.length === 0 ? [] : await listNeeds(catalog, regionId)
-  const again = new Set((await jobs.refs(regionId)).map(({ holder }) => holder))
-  for (const { id, digest, who, why } of wrong) {
-    if (!still.some((need) => need.id === id && need.digest === digest)) continue
-    if (why.startsWith('which no ref') && again.has(id)) continue
+  const isKeptNow = await lookUp()
+  for (const { why, ...need } of wrong) {
+    const { id, digest, who } = need
+    if (!still.some((other) => other.id === id && other.digest === digest)) continue
+    if (why === KEPT_BY_NONE && isKeptNow(need)) continue
     problems.push(`${who} needs ${digest}, ${why}`)
   }
-  const unfinished = await catalog.rows
-    .selectFrom('image')
-    .select('id')
-    .where('regionId', '=', regionId)
-    .where('state', '=', 'available')
-    .where('progressPermille', '!=', 1000)
-    .execute()
-  return [...problems, ...unfinished.map(({ id }) => `I8: image ${id} is available below 100 %`)]
+  for (const noun of ['image', 'snapshot'] as const) {
+    const unfinished = await catalog.rows
+      .selectFrom(noun)
+      .select('id')
+      .where('regionId', '=', regionId)
+      .where('state', '=', 'available')
+      .where('progressPermille', '!=', 1000)
+      .execute()
+    problems.push(...unfinished.map(({ id }) => `I8: ${noun} ${id} is available below 100 %`))
+  }
+  return problems
 }

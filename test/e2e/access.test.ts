@@ -15,6 +15,7 @@ import {
   DESKTOP_TYPE,
   HOME,
   nativeCalls,
+  newName,
   PASSWORD,
   type Things,
   uhostCalls,
@@ -25,7 +26,7 @@ test('who may do what', async (t) => {
   const office = await openOffice(t)
   const { place, ledger, root, project } = office
   const base = await importBase(office)
-  const machines = await office.machines(base, 24)
+  const machines = await office.machines(base, 40)
   const take = () => {
     const id = machines.pop()
     assert(id !== undefined, 'there are machines enough')
@@ -57,6 +58,8 @@ test('who may do what', async (t) => {
       ...still,
       running: () => keeper,
       stopped: () => keeper,
+      snapshot: () => `s-${'0'.repeat(17)}`,
+      policy: () => `policy-${'0'.repeat(17)}`,
       task: () => copyTask,
       user: () => someone.name,
     }
@@ -89,6 +92,32 @@ test('who may do what', async (t) => {
       await root.native('POST /v1/machines/:id/stop', { path, query: { region: HOME } }, 'done')
     }
     for (const id of stopped) await untilState(personOf(place), id, 'stopped')
+    const snapshots: string[] = []
+    for (let count = 0; count < 6; count++) {
+      const wish = {
+        RegionId: HOME,
+        DesktopId: take(),
+        SnapshotName: newName('kept'),
+        SourceDiskType: 'SYSTEM',
+      }
+      const { json } = await root.wuying('CreateSnapshot', wish, 'done')
+      snapshots.push(String(json.SnapshotId))
+    }
+    await idle(place.server)
+    const policy = {
+      region: HOME,
+      name: newName('nightly'),
+      cron: '0 3 * * *',
+      keepCount: 3,
+      machineIds: [keeper],
+      isEnabled: false,
+    }
+    const planned = await root.native(
+      'POST /v1/snapshot-policies',
+      { path: '/v1/snapshot-policies', body: policy },
+      'done',
+    )
+    const policyId = String(planned.json.policyId)
     const spare = [await office.capture(take()), await office.capture(take()), await office.capture(take())]
     // A disk as large as this is read for longer than any test waits: its task is under way until it is cancelled.
     const body = { region: HOME, imageId: base, name: 'endless', systemDiskBytes: 1024 ** 4 }
@@ -105,6 +134,8 @@ test('who may do what', async (t) => {
       ...still,
       running: take,
       stopped: () => stopped.pop() ?? '',
+      snapshot: () => snapshots.pop() ?? '',
+      policy: () => policyId,
       task: () => String(begun.json.taskId),
       user: () => someone.name,
     }

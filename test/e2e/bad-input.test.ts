@@ -23,7 +23,7 @@ import type { Flat } from './wire.ts'
 const NOTHING = '0'.repeat(17)
 
 test('bad requests: the cloud’s own code, a way out, nothing left behind', async (t) => {
-  const { place, root, own, base, image, running, things, unchanged, more } = await openScene(
+  const { place, root, own, base, image, running, snapshot, things, unchanged, more } = await openScene(
     t,
     async (root, base) => ({ doomed: await launch(root, base), slow: await launch(root, base, 2, 32_768) }),
   )
@@ -182,7 +182,7 @@ test('bad requests: the cloud’s own code, a way out, nothing left behind', asy
       if (!pattern.includes(':id')) continue
       const nowhere = call.path.replace(/-[0-9a-z]{17}/, `-${NOTHING}`)
       await nativeRefuses(ask(root, route, { ...call, path: nowhere }), 404, 'absent', /List/)
-      const odd = call.path.replace(/(img|vm|task)-[0-9a-z]{17}/, '..%2f..%2fetc%2fpasswd')
+      const odd = call.path.replace(/(img|vm|task|s|policy)-[0-9a-z]{17}/, '..%2f..%2fetc%2fpasswd')
       await nativeRefuses(ask(root, route, { ...call, path: odd }), 404, 'absent')
     }
     const attachments = (body: object) => root.native('POST', '/v1/attachments', { body })
@@ -209,19 +209,50 @@ test('bad requests: the cloud’s own code, a way out, nothing left behind', asy
     await unchanged()
   })
 
-  await t.test('what arrives later is refused and says so', async () => {
-    const image = { RegionId: HOME, DesktopId: running, ImageName: 'later' }
-    for (const [parameter, value, says] of [
-      ['SnapshotId', 's-1', /later release/],
-      ['SnapshotIds.1', 's-1', /later release/],
-      ['DataSnapshotIds.1', 's-1', /later release/],
-      ['AutoCleanUserdata', 'true', /later release.*Clean inside the guest/],
-    ] as const) {
-      const code = `Invalid${parameter.replace('.1', '')}.Unsupported`
-      await wuyingRefuses(root, 'CreateImage', { ...image, [parameter]: value }, [400, code], says)
+  await t.test('snapshots that are not there, or that make no image or disk', async () => {
+    const region = { RegionId: HOME }
+    const none = `s-${NOTHING}`
+    for (const id of [none, 's-x', img]) {
+      for (const field of ['SnapshotId', 'SnapshotIds.1', 'DataSnapshotIds.1']) {
+        const bad = { ...region, [field]: id }
+        await wuyingRefuses(root, 'CreateImage', bad, [404, 'InvalidSnapshotId.NotFound'], /List/)
+      }
+      const bad = { ...region, SnapshotId: id }
+      await wuyingRefuses(root, 'ResetSnapshot', bad, [404, 'InvalidSnapshotId.NotFound'], /List/)
     }
-    const host = { ...where, UHostId: running, ImageName: 'later', 'DataUDiskIds.0': 'bs-1' }
-    await uhostRefuses(root, 'CreateCustomImage', host, 230, /does not have yet/)
+    const away = { RegionId: AWAY, SnapshotId: snapshot }
+    await wuyingRefuses(root, 'CreateImage', away, [404, 'InvalidSnapshotId.NotFound'])
+    const notData = { ...region, 'DataSnapshotIds.1': snapshot }
+    await wuyingRefuses(root, 'CreateImage', notData, [400, 'InvalidDataSnapshotIds.NotDataDisk'])
+    const others = { ...region, SnapshotId: snapshot, DesktopId: slow }
+    await wuyingRefuses(root, 'CreateImage', others, [400, 'InvalidSnapshotIds.SeveralDesktops'])
+    const noData = { ...region, DesktopId: running, SnapshotName: 'data', SourceDiskType: 'DATA' }
+    await wuyingRefuses(root, 'CreateSnapshot', noData, [404, 'InvalidSourceDiskType.NotFound'])
+    const runs = { ...region, SnapshotId: snapshot }
+    await wuyingRefuses(root, 'ResetSnapshot', runs, [400, 'IncorrectDesktopStatus'])
+    // What is not there need not be deleted.
+    await good(root.wuying('DeleteSnapshot', { ...region, 'SnapshotId.1': none, 'SnapshotId.2': 's-x' }))
+
+    const host = { ...where, UHostId: running, ImageName: 'linked' }
+    await uhostRefuses(root, 'CreateCustomImage', { ...host, 'DataUDiskIds.0': `bs-${NOTHING}` }, 17041)
+    const { UHostSet } = await good<{ UHostSet: readonly { DiskSet: readonly { DiskId: string }[] }[] }>(
+      root.uhost('DescribeUHostInstance', { ...where, 'UHostIds.0': running }),
+    )
+    const boot = UHostSet[0]?.DiskSet[0]?.DiskId ?? ''
+    await uhostRefuses(root, 'CreateCustomImage', { ...host, 'DataUDiskIds.0': boot }, 230, /DataUDiskIds/)
+    const disks = { 'Disks.0.IsBoot': 'True', 'Disks.0.Type': 'CLOUD_SSD', 'Disks.0.Size': '4' }
+    const data = { 'Disks.1.IsBoot': 'False', 'Disks.1.Type': 'CLOUD_SSD', 'Disks.1.Size': '4' }
+    const launch = { ...uhostCalls.CreateUHostInstance?.(things), ...disks }
+    const ofNone = { ...launch, ...data, 'Disks.1.SnapshotId': none }
+    await uhostRefuses(root, 'CreateUHostInstance', ofNone, 17045)
+    await uhostRefuses(root, 'CreateUHostInstance', { ...launch, 'Disks.0.SnapshotId': snapshot }, 230)
+    await unchanged()
+  })
+
+  await t.test('what arrives later is refused and says so', async () => {
+    const image = { RegionId: HOME, DesktopId: running, ImageName: 'later', AutoCleanUserdata: 'true' }
+    const code = 'InvalidAutoCleanUserdata.Unsupported'
+    await wuyingRefuses(root, 'CreateImage', image, [400, code], /later release.*Clean inside the guest/)
     await unchanged()
   })
 

@@ -94,7 +94,7 @@ test('a capture ends in its middle, whoever ends it, and leaves nothing behind',
     await untilInTheMiddle(place.server, taskId)
     process.kill(await qemuPid(place, source), 'SIGKILL')
     const { reason } = await untilImageIs(place.server, imageId, 'failed')
-    assert.match(reason ?? '', /went off while an image was being made/)
+    assert.match(reason ?? '', /went off while its disks were being captured/)
     await untilEnded(place.server, taskId, 'failed')
     await assertNothingLeft(place, before)
     await untilMachine(place.server, source, 'Stopped')
@@ -121,7 +121,7 @@ test('a capture ends in its middle, whoever ends it, and leaves nothing behind',
       query: { region: HOME },
     })
     const { reason } = await untilImageIs(place.server, imageId, 'failed')
-    assert.match(reason ?? '', /deleted while an image was being made/)
+    assert.match(reason ?? '', /deleted while its disks were being captured/)
     await untilEnded(place.server, taskId, 'failed')
     await untilGone(place.server, small)
     await assertNothingLeft(place, held)

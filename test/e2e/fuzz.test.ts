@@ -218,6 +218,8 @@ test('whatever is sent, the answer is well-formed and no fault of the server', a
     copy: () => custom,
     running: () => pick(roll, machines),
     stopped: () => pick(roll, machines),
+    snapshot: () => `s-${'0'.repeat(17)}`,
+    policy: () => `policy-${'0'.repeat(17)}`,
     task: () => '',
     user: () => 'root',
   }

@@ -10,11 +10,12 @@ import {
   personOf,
   type SmallPlace,
   taskEnd,
+  until,
 } from './small-place.ts'
-import { HOME, type NativeCall, type Things } from './valid-calls.ts'
+import { HOME, type NativeCall, newName, type Things } from './valid-calls.ts'
 import type { Answer, Flat } from './wire.ts'
 
-/** A server with a base image, a machine that runs, a custom image of it, and another project. */
+/** A server with a base image, a machine that runs, a custom image and a snapshot of it, and another project. */
 export interface Scene {
   readonly place: SmallPlace
   readonly root: Person
@@ -23,6 +24,8 @@ export interface Scene {
   readonly base: string
   readonly image: string
   readonly running: string
+  /** Of the system disk of `running`. */
+  readonly snapshot: string
   readonly things: Things
   /** Throws unless everything there is is as it was when the scene was set. */
   unchanged(): Promise<void>
@@ -49,6 +52,19 @@ export async function openScene<More>(
   )
   await taskEnd(root, taken.taskId)
   const image = taken.imageId
+  const snapshot = await takeSnapshot(root, running)
+  const { policyId } = await good<{ policyId: string }>(
+    root.native('POST', '/v1/snapshot-policies', {
+      body: {
+        region: HOME,
+        name: newName('nightly'),
+        cron: '0 3 * * *',
+        keepCount: 3,
+        machineIds: [running],
+        isEnabled: false,
+      },
+    }),
+  )
   const things: Things = {
     project: own,
     otherProject: project,
@@ -57,13 +73,36 @@ export async function openScene<More>(
     copy: () => image,
     running: () => running,
     stopped: () => running,
+    snapshot: () => snapshot,
+    policy: () => policyId,
     task: () => taken.taskId,
     user: () => 'root',
   }
   const more = await prepare(root, base)
   const before = await inventory(root)
   const unchanged = async () => assert.deepEqual(await inventory(root), before)
-  return { place, root, own, base, image, running, things, unchanged, more }
+  return { place, root, own, base, image, running, snapshot, things, unchanged, more }
+}
+
+/** Of the machine's system disk, once it can be used. In WUYING's spelling. */
+async function takeSnapshot(person: Person, machineId: string): Promise<string> {
+  const { SnapshotId } = await good<{ SnapshotId: string }>(
+    person.wuying('CreateSnapshot', {
+      RegionId: HOME,
+      DesktopId: machineId,
+      SnapshotName: newName('snapshot'),
+      SourceDiskType: 'SYSTEM',
+    }),
+  )
+  await until(`${SnapshotId} is made`, async () => {
+    const { Snapshots } = await good<{ Snapshots: readonly { Status: string }[] }>(
+      person.wuying('DescribeSnapshots', { RegionId: HOME, SnapshotId }),
+    )
+    const status = Snapshots[0]?.Status
+    assert.notEqual(status, 'FAILED')
+    return status === 'ACCOMPLISHED' || undefined
+  })
+  return SnapshotId
 }
 
 export async function wuyingRefuses(

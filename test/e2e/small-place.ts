@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { KeyPair } from '../../demo/clients.ts'
-import type { ShownImage, ShownMachine, ShownTask } from '../../src/wire/native/show.ts'
+import type { ShownImage, ShownMachine, ShownSnapshot, ShownTask } from '../../src/wire/native/show.ts'
 import { newPlace, type Place, type PlaceOptions, REGIONS } from './harness.ts'
 import { DESKTOP_TYPE, HOME } from './valid-calls.ts'
 import {
@@ -183,6 +183,14 @@ export async function inventory(root: Person): Promise<readonly string[]> {
       const { machines } = await good<{ machines: ShownMachine[] }>(
         root.native('GET', '/v1/machines', { query }),
       )
+      const { snapshots } = await good<{ snapshots: ShownSnapshot[] }>(
+        root.native('GET', '/v1/snapshots', { query }),
+      )
+      const { policies } = await good<{ policies: { id: string; name: string }[] }>(
+        root.native('GET', '/v1/snapshot-policies', { query }),
+      )
+      seen.push(...snapshots.map((snapshot) => `${snapshot.id} ${snapshot.state} ${snapshot.name}`))
+      seen.push(...policies.map((policy) => `${policy.id} ${policy.name}`))
       seen.push(...images.map((image) => `${image.id} ${image.region} ${image.state} ${image.name}`))
       seen.push(...machines.map((machine) => `${machine.id} ${machine.state} ${machine.name}`))
     }

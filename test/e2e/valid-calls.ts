@@ -11,6 +11,10 @@ export interface Things {
   copy(): string
   running(): string
   stopped(): string
+  /** A snapshot of a machine's system disk, available, in cn-hangzhou. */
+  snapshot(): string
+  /** A snapshot policy that is off. */
+  policy(): string
   /** A task; to be cancelled it has to be under way. */
   task(): string
   user(): string
@@ -45,6 +49,15 @@ export const wuyingCalls: Readonly<Record<string, (things: Things) => Flat>> = {
   CreateImage: (things) => ({ RegionId: HOME, DesktopId: things.running(), ImageName: newName('taken') }),
   DescribeImages: () => ({ RegionId: HOME }),
   DeleteImages: (things) => ({ RegionId: HOME, 'ImageId.1': things.image() }),
+  CreateSnapshot: (things) => ({
+    RegionId: HOME,
+    DesktopId: things.running(),
+    SnapshotName: newName('taken'),
+    SourceDiskType: 'SYSTEM',
+  }),
+  DescribeSnapshots: () => ({ RegionId: HOME }),
+  DeleteSnapshot: (things) => ({ RegionId: HOME, 'SnapshotId.1': things.snapshot() }),
+  ResetSnapshot: (things) => ({ RegionId: HOME, SnapshotId: things.snapshot(), StopDesktop: 'true' }),
 }
 
 const place = (things: Things) => ({ Region: HOME, ProjectId: things.project })
@@ -116,11 +129,48 @@ export const nativeCalls: Readonly<Record<string, (things: Things) => NativeCall
     path: '/v1/images/capture',
     body: { ...home, machineId: things.running(), name: newName('taken') },
   }),
+  'POST /v1/images/plan': (things) => ({
+    path: '/v1/images/plan',
+    body: { ...home, machineId: things.running() },
+  }),
+  'POST /v1/images/compose': (things) => ({
+    path: '/v1/images/compose',
+    body: { ...home, snapshotIds: [things.snapshot()], name: newName('composed') },
+  }),
   'POST /v1/images/:id/copy': (things) => ({
     path: `/v1/images/${things.image()}/copy`,
     body: { ...home, targetRegions: [AWAY] },
   }),
   'DELETE /v1/images/:id': (things) => one(`/v1/images/${things.image()}`),
+  'GET /v1/snapshots': () => one('/v1/snapshots'),
+  'GET /v1/snapshots/:id': (things) => one(`/v1/snapshots/${things.snapshot()}`),
+  'POST /v1/snapshots': (things) => ({
+    path: '/v1/snapshots',
+    body: { ...home, machineId: things.running(), name: newName('snapshot') },
+  }),
+  'POST /v1/snapshots/:id/reset': (things) => ({
+    path: `/v1/snapshots/${things.snapshot()}/reset`,
+    body: { ...home, stopFirst: true },
+  }),
+  'DELETE /v1/snapshots/:id': (things) => one(`/v1/snapshots/${things.snapshot()}`),
+  'GET /v1/snapshot-policies': () => one('/v1/snapshot-policies'),
+  'GET /v1/snapshot-policies/:id': (things) => one(`/v1/snapshot-policies/${things.policy()}`),
+  'POST /v1/snapshot-policies': (things) => ({
+    path: '/v1/snapshot-policies',
+    body: {
+      ...home,
+      name: newName('nightly'),
+      cron: '0 3 * * *',
+      keepCount: 3,
+      machineIds: [things.running()],
+      isEnabled: false,
+    },
+  }),
+  'PATCH /v1/snapshot-policies/:id': (things) => ({
+    path: `/v1/snapshot-policies/${things.policy()}`,
+    body: { ...home, keepCount: 2 },
+  }),
+  'DELETE /v1/snapshot-policies/:id': (things) => one(`/v1/snapshot-policies/${things.policy()}`),
   'GET /v1/machines': () => one('/v1/machines'),
   'GET /v1/machines/:id': (things) => one(`/v1/machines/${things.running()}`),
   'POST /v1/machines': (things) => ({

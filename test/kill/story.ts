@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { PLAIN_CONFIG } from '../../src/image/config.ts'
 import type { Digest, DomainId, PackId } from '../../src/image/ids.ts'
 import type { ObjectStore } from '../../src/objects/contract.ts'
 import { commitImage, type NewImage } from '../../src/store/capture.ts'
@@ -127,7 +128,7 @@ async function writeDisks(
     }
     await writer.finish()
     const os = { type: 'linux', name: 'Test' } as const
-    return { domain, disks: written, firmware: 'bios', os, parent: null, consistency: 'crash' }
+    return { domain, disks: written, config: PLAIN_CONFIG, os, parent: null, consistency: 'crash' }
   } catch (error) {
     await writer.abandon()
     throw error

@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict'
+import { PLAIN_CONFIG } from '../../src/image/config.ts'
 import { type Fault, type FaultKind, isFault } from '../../src/image/fault.ts'
-import type { DomainId, PackId } from '../../src/image/ids.ts'
+import type { Digest, DomainId, PackId } from '../../src/image/ids.ts'
 import { commitImage } from '../../src/store/capture.ts'
+import { composeImage } from '../../src/store/compose.ts'
 import { collectGarbage } from '../../src/store/gc.ts'
 import { hashOfName, PUBLIC_DOMAIN } from '../../src/store/names.ts'
 import { pullImage } from '../../src/store/pull.ts'
+import type { RefInput } from '../../src/store/refs.ts'
+import type { RegionStore } from '../../src/store/region.ts'
 import { byDomain, rewritePacks } from '../../src/store/rewrite.ts'
-import { assertHolds, writeDisks } from './disks.ts'
+import { assertHolds, writeChanged, writeDisks } from './disks.ts'
 import type { Holder } from './model.ts'
 import type { Step } from './schedule.ts'
 import { Actor, currentActor } from './turns.ts'
@@ -21,6 +25,10 @@ export async function act(world: World, step: Step): Promise<void> {
   switch (step.kind) {
     case 'capture':
       return capture(world, step)
+    case 'recapture':
+      return recapture(world, step)
+    case 'compose':
+      return compose(world, step)
     case 'copy':
       return copy(world, step)
     case 'refer':
@@ -108,7 +116,7 @@ async function runTask(world: World, task: Task): Promise<void> {
 }
 
 function isAllowed(error: Fault, task: Task): boolean {
-  const allowed: FaultKind[] = task.name.startsWith('copy')
+  const allowed: FaultKind[] = /^(copy|recapture|compose)/.test(task.name)
     ? ['unavailable', 'corrupt', 'absent']
     : ['unavailable']
   return allowed.includes(error.kind)
@@ -152,6 +160,98 @@ async function capture(world: World, step: StepOf<'capture'>): Promise<void> {
     undo: () => undo(world, task, holder),
   }
   await runTask(world, task)
+}
+
+/** A task that reads from images which nobody keeps for it: once one of them is going, it may find nothing. */
+async function runFrom(
+  world: World,
+  step: StepOf<'recapture' | 'compose'>,
+  sources: readonly Holder[],
+  holder: Holder,
+  work: (
+    store: RegionStore,
+    task: Task,
+    ref: RefInput,
+  ) => Promise<{ digest: NonNullable<Holder['digest']>; content: NonNullable<Holder['image']> }>,
+): Promise<void> {
+  const { region } = holder
+  const task: Task = {
+    name: step.kind,
+    region,
+    onCrash: step.onCrash,
+    sessionId: world.newName('s'),
+    isTaken: false,
+    isUndoing: false,
+    actor: currentActor(),
+    abort: new AbortController(),
+    run: async () => {
+      try {
+        const ref = { holder: holder.name, label: { made: `by ${step.kind}` } }
+        const { digest, content } = await region.withStore((store) => work(store, task, ref))
+        world.model.becomesSure(holder, digest, content)
+        world.counters.count(`${step.kind}s done`)
+      } catch (error) {
+        if (isFault(error, 'absent')) {
+          assert(
+            sources.some(({ state, isDropping }) => state !== 'sure' || isDropping),
+            'what is there is found',
+          )
+          task.abort.abort(error)
+        }
+        throw error
+      }
+    },
+    undo: () => undo(world, task, holder),
+  }
+  await runTask(world, task)
+}
+
+async function recapture(world: World, step: StepOf<'recapture' | 'compose'>): Promise<void> {
+  const source = await pickHolder(world, step.pick)
+  if (source?.digest === undefined || source.image === undefined) return
+  const { region, digest } = source
+  const domain = source.image.domain
+  const disks = source.disks.map((layout) => ({
+    ...layout,
+    chunks: layout.chunks.map((content, i) => step.contents[i] ?? content),
+  }))
+  const holder = world.model.newHolder(region, disks)
+  await runFrom(world, step, [source], holder, async (store, task, ref) => {
+    const { sessionId, abort } = task
+    const image = await writeChanged(store, sessionId, digest, domain, disks, step.contents, abort.signal)
+    return commitImage(store, sessionId, image, { ref, signal: abort.signal })
+  })
+}
+
+async function compose(world: World, step: StepOf<'recapture' | 'compose'>): Promise<void> {
+  const first = await pickHolder(world, step.pick)
+  const second = await pickHolder(world, step.otherPick)
+  if (first?.image === undefined || second?.image === undefined || first.region !== second.region) return
+  const { domain } = first.image
+  if (second.image.domain !== domain) return
+  const sources = [first, second]
+  const holder = world.model.newHolder(
+    first.region,
+    sources.flatMap(({ disks }) => disks.slice(0, 1)),
+  )
+  await runFrom(world, step, sources, holder, (store, task, ref) =>
+    composeImage(
+      store,
+      task.sessionId,
+      {
+        domain,
+        disks: sources.map(({ digest }) => ({ digest: digest as Digest, diskIndex: 0, bus: 'virtio-blk' })),
+        ...{
+          config: PLAIN_CONFIG,
+          os: { type: 'linux', name: 'composed' },
+          parent: null,
+          consistency: 'crash',
+        },
+      },
+      ref,
+      task.abort.signal,
+    ),
+  )
 }
 
 async function undo(world: World, task: Task, holder: Holder): Promise<void> {

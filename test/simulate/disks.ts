@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { PLAIN_CONFIG } from '../../src/image/config.ts'
 import type { Digest, DomainId } from '../../src/image/ids.ts'
+import { loadUnchanged } from '../../src/store/baseline.ts'
 import type { NewImage } from '../../src/store/capture.ts'
 import { plainBytesOf } from '../../src/store/chunk.ts'
 import { ChunkWriter } from '../../src/store/chunk-writer.ts'
@@ -58,7 +60,54 @@ export async function writeDisks(
   )
   for (const result of results) if (result.status === 'rejected') throw result.reason
   const os = { type: 'linux', name: osName } as const
-  return { domain, disks: written, firmware: 'bios', os, parent: null, consistency: 'crash' }
+  return { domain, disks: written, config: PLAIN_CONFIG, os, parent: null, consistency: 'crash' }
+}
+
+/** As `writeDisks` of one thread, of what differs from the image `since`: of each disk the chunks from the first one on. */
+export async function writeChanged(
+  store: RegionStore,
+  sessionId: string,
+  since: Digest,
+  domain: DomainId,
+  disks: readonly Layout[],
+  contents: readonly number[],
+  signal: AbortSignal,
+): Promise<NewImage> {
+  await store.openSession(sessionId, domain, signal)
+  const before = await store.getImage(since, signal)
+  const holds = store.holdsOf(sessionId)
+  const written: NewImage['disks'][number][] = []
+  const claims = newClaims(64)
+  const writer = await ChunkWriter.open({
+    ...{ region: store, sessionId, domain, chunkBytes: CHUNK_BYTES, claims, signal },
+  })
+  try {
+    for (const [index, layout] of disks.entries()) {
+      const sizeBytes = diskBytes(layout)
+      const ids = newDiskIds(sizeBytes, CHUNK_BYTES)
+      const disk = { sizeBytes, chunkBytes: CHUNK_BYTES, ids }
+      const flags = Uint8Array.from(layout.chunks, (_content, i) => (i < contents.length ? 1 : 0))
+      await loadUnchanged(
+        store,
+        holds,
+        before.disks[index] as (typeof before.disks)[number],
+        disk,
+        flags,
+        signal,
+      )
+      for (const [i, content] of layout.chunks.entries()) {
+        if (flags[i] === 0) continue
+        await writer.feed(ids, i, chunkContent(content).subarray(0, plainBytesOf(sizeBytes, CHUNK_BYTES, i)))
+      }
+      written.push({ index, bus: 'virtio-blk', ...disk })
+    }
+    await writer.finish()
+  } catch (error) {
+    await writer.abandon()
+    throw error
+  }
+  const os = { type: 'linux', name: 'changed' } as const
+  return { domain, disks: written, config: PLAIN_CONFIG, os, parent: null, consistency: 'crash' }
 }
 
 /** Every byte of the image is as it was captured. */

@@ -14,6 +14,13 @@ export type Step = { readonly after: number } & (
       readonly onCrash: 'resume' | 'abort' | 'forget'
     }
   | {
+      readonly kind: 'recapture' | 'compose'
+      readonly pick: number
+      readonly otherPick: number
+      readonly contents: readonly number[]
+      readonly onCrash: 'resume' | 'abort' | 'forget'
+    }
+  | {
       readonly kind: 'copy'
       readonly pick: number
       readonly isHeld: boolean
@@ -78,6 +85,15 @@ const steps = {
     threadCount: fc.integer({ min: 1, max: 2 }),
     onCrash,
   }),
+  // What changed since an image that may go at any moment: `contents` are put over its first chunks.
+  recapture: fc.record({
+    kind: fc.constantFrom('recapture' as const, 'compose' as const),
+    after: fc.nat({ max: 20 }),
+    pick,
+    otherPick: pick,
+    contents: fc.array(fc.nat({ max: 6 }), { maxLength: 3 }),
+    onCrash,
+  }),
   copy: fc.record({
     kind: fc.constant('copy' as const),
     after: fc.constant(0),
@@ -119,6 +135,7 @@ const steps = {
 
 const work: fc.Arbitrary<Step> = fc.oneof(
   { weight: 6, arbitrary: steps.capture },
+  { weight: 3, arbitrary: steps.recapture },
   { weight: 2, arbitrary: steps.copy },
   { weight: 1, arbitrary: steps.refer },
   { weight: 4, arbitrary: steps.drop },

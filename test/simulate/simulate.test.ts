@@ -14,6 +14,8 @@ const DANGERS = [
   'sessions ended under a writer',
   'refs dropped',
   'copies done',
+  'recaptures done',
+  'composes done',
   'images read meanwhile',
   'collected: repack pack',
   'collected: remove pack',

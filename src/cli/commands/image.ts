@@ -1,7 +1,8 @@
 import { type Command, Option } from 'commander'
-import type { ShownImage, ShownTask } from '../../wire/native/show.ts'
+import type { ShownImage, ShownImageWhole, ShownTask } from '../../wire/native/show.ts'
 import {
   act,
+  BUSES,
   clientCommand,
   type PlaceFlags,
   type ProgramParts,
@@ -12,9 +13,9 @@ import {
   waiting,
 } from '../options.ts'
 import type { Session, SessionFlags } from '../session.ts'
+import { follow, imageCreateCommand, type Made } from './image-create.ts'
 
 type Flags = SessionFlags & PlaceFlags
-type Made = { readonly imageId: string; readonly taskId: string }
 
 /** Declares `image`. */
 export function imageCommands(program: Command, parts: ProgramParts): void {
@@ -60,34 +61,20 @@ export function imageCommands(program: Command, parts: ProgramParts): void {
       new Option('--os-type <type>', 'the system in it').choices(['Linux', 'Windows']).default('Linux'),
     )
     .option('--os-name <text>', "such as 'Debian 12'")
+    .addOption(
+      new Option('--firmware <firmware>', 'what starts it').choices(['bios', 'uefi']).default('bios'),
+    )
+    .addOption(new Option('--bus <bus>', 'where its disk is attached').choices(BUSES).default('virtio-blk'))
     .action(
       act(parts, async (session, flags: Flags & WaitFlags & Record<string, string>, fileName: string) => {
-        const { region, project, name, description, kind, osType, osName } = flags
-        const body = { region, project, fileName, name, description, kind, osType, osName }
+        const { region, project, name, description, kind, osType, osName, firmware, bus } = flags
+        const words = { name, description, kind, osType, osName, firmware, bus }
+        const body = { region, project, fileName, ...words }
         await follow(session, flags, await session.client.call<Made>('POST', '/v1/images/import', { body }))
       }),
     )
 
-  waiting(
-    placed(clientCommand(image, 'create', 'an image of a machine, running or stopped')),
-    'until it is available',
-  )
-    .requiredOption('--machine <id>', 'the machine')
-    .option('--name <name>', 'the name of the image')
-    .option('--description <text>', 'what it is')
-    .option('--tag <tag>', 'a business group')
-    .addOption(
-      new Option('--disks <disks>', 'the system disk alone, or all')
-        .choices(['system', 'all'])
-        .default('all'),
-    )
-    .action(
-      act(parts, async (session, flags: Flags & WaitFlags & Record<string, string>) => {
-        const { region, project, name, description, tag, disks, machine: machineId } = flags
-        const body = { region, project, machineId, name, description, tag, disks }
-        await follow(session, flags, await session.client.call<Made>('POST', '/v1/images/capture', { body }))
-      }),
-    )
+  imageCreateCommand(image, parts)
 
   waiting(
     placed(clientCommand(image, 'copy <image>', 'copies of an image in other regions or another project')),
@@ -149,21 +136,8 @@ interface Copied {
   readonly copies: readonly (Made & { readonly region: string })[]
 }
 
-function getImage(session: Session, { region, project }: PlaceFlags, id: string): Promise<ShownImage> {
+function getImage(session: Session, { region, project }: PlaceFlags, id: string): Promise<ShownImageWhole> {
   return session.client.call('GET', `/v1/images/${encodeURIComponent(id)}`, { query: { region, project } })
-}
-
-/** Says what was begun, or waits for it and says how it ended. */
-async function follow(session: Session, flags: WaitFlags, made: Made): Promise<void> {
-  if (flags.wait !== true) {
-    session.print(
-      made,
-      () => `Image ${made.imageId} is being made. Follow it: calotype task wait ${made.taskId}\n`,
-    )
-    return
-  }
-  const tasks = await session.waitForDone([made.taskId], { timeoutMs: flags.timeout })
-  session.print({ ...made, tasks }, () => `Image ${made.imageId} is available.\n`)
 }
 
 async function followCopies(session: Session, flags: WaitFlags, made: Copied): Promise<void> {
@@ -213,11 +187,17 @@ async function printImages(session: Session, images: readonly ShownImage[]): Pro
   )
 }
 
-async function showImage(session: Session, image: ShownImage): Promise<void> {
+async function showImage(session: Session, image: ShownImageWhole): Promise<void> {
   const [{ formatBytes, formatTime }, { formatFacts }] = await Promise.all([
     import('../format.ts'),
     import('../facts.ts'),
   ])
+  const { cpuCount, memoryBytes, firmware, machineType } = image.config
+  const built = [
+    ...[firmware, machineType],
+    ...(cpuCount === null ? [] : [`${cpuCount} CPU`]),
+    ...(memoryBytes === null ? [] : [formatBytes(memoryBytes)]),
+  ]
   session.print(image, () =>
     formatFacts([
       ['image', image.id],
@@ -232,9 +212,19 @@ async function showImage(session: Session, image: ShownImage): Promise<void> {
       ['region', image.region],
       ['project', image.project],
       ['tag', image.tag],
+      ['labels', image.labels.map(({ key, value }) => `${key}=${value}`).join(', ')],
       ['from machine', image.sourceMachineId],
       ['from image', image.sourceImageId],
-      ['disks', image.disks.map((disk) => formatBytes(disk.sizeBytes)).join(', ')],
+      ['made for', built.join(', ')],
+      ...image.disks.map(
+        (disk) => [`disk ${disk.index}`, `${formatBytes(disk.sizeBytes)} ${disk.bus}`] as const,
+      ),
+      ['consistency', image.consistency],
+      ...image.lineage.map(
+        ({ id, name, digest }, i) =>
+          [i === 0 ? 'made over' : 'over', [id, name, digest].filter(Boolean).join(' ')] as const,
+      ),
+      ['snapshots', image.snapshotIds.join(', ')],
       ['data', formatBytes(image.dataBytes)],
       ['stored', formatBytes(image.storedBytes)],
       ['moved', formatBytes(image.movedBytes)],

@@ -4,9 +4,11 @@ import {
   act,
   clientCommand,
   collect,
+  type DataDisk,
   type PlaceFlags,
   type ProgramParts,
   parseCount,
+  parseDataDisk,
   parseLabel,
   parseSizeOption,
   placed,
@@ -27,7 +29,7 @@ interface CreateFlags extends Flags {
   readonly cpu?: number
   readonly memory?: number
   readonly diskSize?: number
-  readonly dataDisk?: readonly number[]
+  readonly dataDisk?: readonly DataDisk[]
   readonly label?: readonly { key: string; value: string }[]
   readonly tag?: string
 }
@@ -71,10 +73,14 @@ export function machineCommands(program: Command, parts: ProgramParts): void {
     .requiredOption('--name <name>', 'the name; several get -0001 and so on behind it')
     .option('--zone <zone>', "the zone; without it the region's first")
     .option('--count <count>', 'how many', parseCount)
-    .option('--cpu <count>', 'virtual processors (default: 1)', parseCount)
-    .option('--memory <size>', 'such as 512MiB (default) or 4GiB', parseSizeOption)
+    .option('--cpu <count>', "virtual processors; without it the image's, else 1", parseCount)
+    .option('--memory <size>', "such as 4GiB; without it the image's, else 512MiB", parseSizeOption)
     .option('--disk-size <size>', "the system disk; without it as large as the image's", parseSizeOption)
-    .option('--data-disk <size>', 'an empty disk more; may be repeated', collect(parseSizeOption))
+    .option(
+      '--data-disk <size[,bus=…][,snapshot=…]>',
+      'a disk more, empty or with the content of a snapshot; may be repeated',
+      collect(parseDataDisk),
+    )
     .option('--label <key=value>', 'may be repeated', collect(parseLabel))
     .option('--tag <tag>', 'a business group')
     .action(act(parts, createMachines))
@@ -162,7 +168,7 @@ async function createMachines(session: Session, flags: CreateFlags): Promise<voi
     cpuCount: flags.cpu,
     memoryBytes: flags.memory,
     systemDiskBytes: flags.diskSize,
-    dataDisks: flags.dataDisk?.map((sizeBytes) => ({ sizeBytes })),
+    dataDisks: flags.dataDisk,
     labels: flags.label,
     tag: flags.tag,
   }
@@ -296,11 +302,12 @@ async function showMachine(session: Session, machine: ShownMachine): Promise<voi
       ['system', `${machine.osType} ${machine.osName}`],
       ['cpu', String(machine.cpuCount)],
       ['memory', formatBytes(machine.memoryBytes)],
+      ['built', `${machine.firmware}, ${machine.machineType}`],
       ['type', machine.typeName],
       ['tag', machine.tag],
       ['labels', machine.labels.map(({ key, value }) => `${key}=${value}`).join(', ')],
       ...machine.disks.map(
-        (disk) => [`disk ${disk.index}`, `${disk.id} ${formatBytes(disk.sizeBytes)}`] as const,
+        (disk) => [`disk ${disk.index}`, `${disk.id} ${formatBytes(disk.sizeBytes)} ${disk.bus}`] as const,
       ),
       ['created', formatTime(machine.createdAtMs)],
     ]),

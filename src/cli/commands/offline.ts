@@ -71,7 +71,7 @@ export function offlineCommands(store: Command, parts: ProgramParts, offline: ()
     store,
     parts,
     'rebuild-catalog',
-    'restores images, machines and projects from the objects; the server must be stopped',
+    'restores images, snapshots, machines and projects from the objects; the server must be stopped',
     {
       run: async (flags, regions, tell) => (await offline()).rebuildCatalog(flags, regions, tell),
       async print(rows: readonly RebuiltRow[]) {
@@ -80,7 +80,9 @@ export function offlineCommands(store: Command, parts: ProgramParts, offline: ()
           import('../../image/ids.ts'),
         ])
         const spell = ({ what, id }: RebuiltRow) =>
-          what === 'image' || what === 'machine' ? spellId(what, id as never, 'native') : id
+          what === 'image' || what === 'machine' || what === 'snapshot'
+            ? spellId(what, id as never, 'native')
+            : id
         const word = { restored: 'ok', present: 'stopped', damaged: 'failed' } as const
         if (rows.length === 0) return 'The regions hold no refs: there is nothing to restore.\n'
         const table = formatTable<RebuiltRow>(

@@ -1,16 +1,25 @@
 import assert from 'node:assert/strict'
 import { mkdir, readdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { Fault, isFault } from '../../image/fault.ts'
 import type { MachineId } from '../../image/ids.ts'
-import type { DiskExports, FoundMachine, Host, MachinePower, MachineSpec } from '../contract.ts'
+import type {
+  DiskExports,
+  DiskLayers,
+  ExportRequest,
+  FoundMachine,
+  Host,
+  MachineDisk,
+  MachinePower,
+  MachineSpec,
+  Outlook,
+} from '../contract.ts'
 import { ExportRecords, isExportKey } from '../tools/exports.ts'
-import { MachineFolders, machineAbsent } from '../tools/folders.ts'
-import { readOnlyTree } from '../tools/graph.ts'
+import { diskAbsent, type KeptSpec, layersOf, MachineFolders, machineAbsent } from '../tools/folders.ts'
 import { KeyedLock } from '../tools/keyed-lock.ts'
 import { SOCKET_NAME_LONGEST, socketPath } from '../tools/sockets.ts'
-import { type ServeRaw, type StillDisk, StillExports } from '../tools/still-exports.ts'
-import { findOperatorMachines, type OperatorMachine, readOperatorDisk } from './operator-disks.ts'
+import { madeDisk, type ServeRaw, type StillDisk, StillExports } from '../tools/still-exports.ts'
+import { diskIdOf, findOperatorMachines, type OperatorMachine, readOperatorDisk } from './operator-disks.ts'
 
 export interface FilesHostOptions {
   /** The operator's disk files, and the machines we make. */
@@ -35,6 +44,11 @@ export async function createFilesHost(options: FilesHostOptions): Promise<Host> 
 interface Held {
   readonly folder: string
   disks(): Promise<StillDisk[]>
+  /** Those of them that were made by us. */
+  readonly made: readonly StillDisk[]
+  /** Why its disks are worth no more than after a power cut. */
+  readonly crashWhy: string
+  replace(disk: MachineDisk, signal: AbortSignal): Promise<void>
   remove(): Promise<void>
 }
 
@@ -98,23 +112,48 @@ class FilesHost implements Host {
     return machines
   }
 
-  openExports(id: MachineId, key: string, signal: AbortSignal): Promise<DiskExports> {
+  async outlook(id: MachineId, signal: AbortSignal): Promise<Outlook> {
+    signal.throwIfAborted()
+    const { crashWhy } = await this.#get(id)
+    return { power: 'stopped', consistency: 'crash', consistencyWhy: crashWhy }
+  }
+
+  openExports(id: MachineId, key: string, request: ExportRequest, signal: AbortSignal): Promise<DiskExports> {
     assert(isExportKey(key), 'an export key is letters and digits')
     return this.#lock.run(id, async () => {
       signal.throwIfAborted()
       const held = await this.#get(id)
       const records = new ExportRecords(held.folder)
       await records.refuseOthers(id, key)
-      return await this.#exports.open(id, key, await held.disks(), records, signal)
+      const worth = { consistency: 'crash', consistencyWhy: held.crashWhy } as const
+      return await this.#exports.open(id, key, request, await held.disks(), worth, records, signal)
     })
   }
 
-  closeExports(id: MachineId, key: string): Promise<void> {
+  closeExports(id: MachineId, key: string, outcome: 'taken' | 'given-up'): Promise<void> {
     assert(isExportKey(key), 'an export key is letters and digits')
     return this.#lock.run(id, async () => {
       const held = await this.#find(id)
-      if (held !== undefined) await this.#exports.close(key, new ExportRecords(held.folder))
+      // The operator's files are not looked at: one that cannot be read any more must not keep its export.
+      if (held !== undefined)
+        await this.#exports.close(key, outcome, held.made, new ExportRecords(held.folder))
     })
+  }
+
+  replaceDisk(id: MachineId, disk: MachineDisk, signal: AbortSignal): Promise<void> {
+    return this.#lock.run(id, async () => {
+      signal.throwIfAborted()
+      const held = await this.#get(id)
+      await new ExportRecords(held.folder).refuseAny(id)
+      await held.replace(disk, signal)
+    })
+  }
+
+  async layers(id: MachineId): Promise<Readonly<Record<string, DiskLayers>>> {
+    const spec = await this.#folders.find(id)
+    if (spec !== undefined) return layersOf(spec.disks)
+    const disks = await (await this.#get(id)).disks()
+    return Object.fromEntries(disks.map((disk) => [disk.id, { baseName: '', replacedCount: 0 }]))
   }
 
   async readConsole(id: MachineId): Promise<never> {
@@ -148,15 +187,14 @@ class FilesHost implements Host {
     return machine && this.#given(machine)
   }
 
-  #made(spec: MachineSpec): Held {
+  #made(spec: KeptSpec): Held {
+    const made = spec.disks.map((disk) => madeDisk(disk, this.#folders.overlayPath(spec.id, disk)))
     return {
       folder: this.#folders.path(spec.id),
-      disks: async () =>
-        spec.disks.map((disk) => ({
-          id: disk.id,
-          sizeBytes: disk.sizeBytes,
-          tree: readOnlyTree(disk, this.#folders.overlayPath(spec.id, disk)),
-        })),
+      disks: async () => made,
+      made,
+      crashWhy: 'No guest runs on this host, so none has put its disks in order.',
+      replace: (disk, signal) => this.#folders.replaceDisk(spec.id, disk, signal),
       remove: () => this.#folders.remove(spec.id),
     }
   }
@@ -167,6 +205,17 @@ class FilesHost implements Host {
     return {
       folder,
       disks: () => Promise.all(machine.paths.map((path) => readOperatorDisk(directory, path))),
+      made: [],
+      crashWhy: 'Nobody here knows how the disk files were left by whoever wrote them last.',
+      replace: async ({ id }) => {
+        const paths = new Map(machine.paths.map((path) => [diskIdOf(directory, path), path]))
+        const path = paths.get(id)
+        if (path === undefined) throw diskAbsent(id)
+        throw new Fault('conflict', `The disk file '${basename(path)}' is yours; copy over it yourself.`, {
+          subject: 'disk',
+          reason: 'operator-disk',
+        })
+      },
       remove: async () => {
         for (const path of machine.paths) await rm(path, { force: true })
         await removeIfEmpty(directory, machine)

@@ -34,6 +34,11 @@ export function idOfName<Kind extends 'machine' | 'disk'>(
   return hash.toString(36).slice(-17).padStart(17, '0') as Kind extends 'machine' ? MachineId : DiskId
 }
 
+/** The id of the disk in this file. */
+export function diskIdOf(directory: string, path: string): DiskId {
+  return idOfName<'disk'>(path.slice(directory.length))
+}
+
 /** In the order of names; the first file of a folder is the system disk. A folder that cannot be read holds none. */
 export async function findOperatorMachines(directory: string): Promise<OperatorMachine[]> {
   const machines: OperatorMachine[] = []
@@ -78,7 +83,7 @@ async function readDisk(directory: string, path: string): Promise<OperatorDisk> 
       driver === 'qcow2'
         ? { driver, 'read-only': true, file, backing: null }
         : { driver: 'raw', 'read-only': true, file }
-    return { id: idOfName<'disk'>(path.slice(directory.length)), sizeBytes, tree }
+    return { id: diskIdOf(directory, path), sizeBytes, tree }
   } finally {
     await handle.close()
   }

@@ -44,6 +44,8 @@ export function guestArguments({ spec, paths, acceleration, uefi, overlayPath }:
     ['-pidfile', paths.pid],
     ['-rtc', 'base=utc'],
     ['-boot', 'strict=on'],
+    // A guest that sleeps or hibernates would end QEMU as one that has shut down does, with its disks half written.
+    ['-global', 'PIIX4_PM.disable_s3=1', '-global', 'PIIX4_PM.disable_s4=1'],
     ['-qmp', `unix:${escapeComma(paths.monitor)},server=on,wait=off`],
     [
       '-chardev',

@@ -4,6 +4,7 @@ import { Fault, isFault } from '../../image/fault.ts'
 import type { MachineId } from '../../image/ids.ts'
 import type { MachineSpec } from '../contract.ts'
 import { startDaemon } from '../tools/daemon.ts'
+import { findText, syncFolder } from '../tools/durable.ts'
 import type { MachineFolders } from '../tools/folders.ts'
 import { endProcess, findProcess } from '../tools/processes.ts'
 import { QEMU, QEMU_PACKAGE } from './acceleration.ts'
@@ -20,8 +21,16 @@ const PRESS_EVERY_MS = 3_000
 const POLL_MS = 50
 /** What QEMU calls a guest that stands still and can go on: it was told to stop, or a disk of it failed. */
 const STANDING: readonly string[] = ['paused', 'io-error']
+/** A QEMU whose base is away would wait for it. */
+const QEMU_END_MS = 2_000
 const RESUME_TRIES = 25
 const RESUME_POLL_MS = 200
+/**
+ * QEMU writes it when the guest powers itself off, never for a signal or a plug that we pull: 6 is 'guest-shutdown'.
+ * Source: QEMU 7.2, softmmu/trace-events and qapi/run-state.json.
+ */
+const SHUTDOWN_EVENT = 'qemu_system_shutdown_request'
+const SHUTDOWN_LINE = new RegExp(`\\b${SHUTDOWN_EVENT} reason=6$`, 'm')
 
 export interface GuestsOptions {
   readonly folders: MachineFolders
@@ -53,7 +62,13 @@ export class Guests {
     if (uefi !== undefined) await ensureVariables(uefi, paths.firmwareVariables)
     const acceleration = await this.#options.acceleration()
     const overlayPath = (disk: MachineSpec['disks'][number]) => folders.overlayPath(spec.id, disk)
-    await startDaemon(QEMU, guestArguments({ spec, paths, acceleration, uefi, overlayPath }), {
+    await this.forgetShutDown(spec.id)
+    // Of a guest that ended: this one has nothing frozen.
+    await rm(paths.freezeMark, { force: true })
+    const args = guestArguments({ spec, paths, acceleration, uefi, overlayPath })
+    // QEMU takes a percent sign in this path for a pattern. A machine there never counts as shut down.
+    if (!paths.shutdownLog.includes('%')) args.push('-trace', SHUTDOWN_EVENT, '-D', paths.shutdownLog)
+    await startDaemon(QEMU, args, {
       doing: 'Starting the machine',
       package: QEMU_PACKAGE,
       errorPath: paths.error,
@@ -123,11 +138,36 @@ export class Guests {
     return true
   }
 
-  /** Pulls the plug, and removes what only a running guest needs. */
+  /**
+   * Pulls the plug, and removes what only a running guest needs. QEMU itself is asked first: what the guest does not see
+   * of it, such as which chunks it wrote, is then kept.
+   */
   async kill(id: MachineId): Promise<void> {
     const paths = this.paths(id)
-    await endProcess(paths.pid, 0)
-    for (const path of [paths.pid, paths.monitor, paths.console, paths.agent]) await rm(path, { force: true })
+    // QEMU removes its pid file when it ends by itself. One that is there is of a guest that is cut off now, or was by a
+    // crash: without the file it would look like one that had been shut down.
+    if ((await findText(paths.pid)) !== undefined) await this.forgetShutDown(id)
+    await endProcess(paths.pid, QEMU_END_MS)
+    for (const path of [paths.pid, paths.monitor, paths.console, paths.agent, paths.freezeMark])
+      await rm(path, { force: true })
+  }
+
+  /**
+   * True if the guest powered itself off, and nothing has run or changed its disks since. Never true on a mere guess: a
+   * machine that was never started, or whose QEMU or host was killed, was not shut down. How the guest did it nobody
+   * outside can tell: one that was made to cut its own power, as by `poweroff -f`, counts as shut down too.
+   */
+  async wasShutDown(id: MachineId): Promise<boolean> {
+    const paths = this.paths(id)
+    if ((await findText(paths.pid)) !== undefined) return false
+    return SHUTDOWN_LINE.test((await findText(paths.shutdownLog)) ?? '')
+  }
+
+  /** From now on, also after a power cut, `wasShutDown` is false: for whoever starts a guest or changes its disks. */
+  async forgetShutDown(id: MachineId): Promise<void> {
+    const { shutdownLog, folder } = this.paths(id)
+    await rm(shutdownLog, { force: true })
+    await syncFolder(folder)
   }
 
   async talk<T>(id: MachineId, work: (qmp: Qmp) => Promise<T>): Promise<T> {

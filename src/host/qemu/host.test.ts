@@ -16,6 +16,7 @@ import {
   isFaultOf,
   MEBIBYTE,
   never,
+  requestOf,
   said,
   specOf,
   until,
@@ -88,14 +89,14 @@ for (const buses of BUSES) {
     await host.ensureStarted(spec.id, never())
     await untilSaid(host, spec.id, BANNER)
     for (const disk of [0, 1]) await fill(host, spec.id, disk, 90, 'a')
-    const exports = await host.openExports(spec.id, 'live', never())
+    const exports = await host.openExports(spec.id, 'live', requestOf(spec), never())
     t.diagnostic(`paused ${exports.pausedMs} ms`)
     for (const disk of [0, 1]) await fill(host, spec.id, disk, 90, 'b')
     for (const disk of exports.disks) {
       const bytes = await place.readExport(disk, 90 * 512, 512)
       assert.ok(bytes.equals(Buffer.alloc(512, 'a')))
     }
-    await host.closeExports(spec.id, 'live')
+    await host.closeExports(spec.id, 'live', 'given-up')
     for (const disk of [0, 1]) await ask(host, spec.id, `r${disk}Z`, 'b ok\n')
     const qmp = await Qmp.open(join(place.run, `${spec.id}.q`))
     const nodes = (await qmp.execute('query-named-block-nodes', { flat: true })) as { 'node-name': string }[]
@@ -114,7 +115,7 @@ test('the map of a live export tells zeroes of the base from data', async (t) =>
   await host.ensureMachine(spec, never())
   await host.ensureStarted(spec.id, never())
   await untilSaid(host, spec.id, BANNER)
-  const [disk] = (await host.openExports(spec.id, 'live', never())).disks
+  const [disk] = (await host.openExports(spec.id, 'live', requestOf(spec), never())).disks
   assert.ok(disk)
   const map = { ...disk, exportName: disk.mapName }
   const bytes = await place.readExport(map, 0, 4 * MEBIBYTE)
@@ -150,7 +151,7 @@ test('half a capture that a crash left is taken away, and a guest left standing 
   await host.ensureMachine(spec, never())
   await host.ensureStarted(spec.id, never())
   await untilSaid(host, spec.id, BANNER)
-  await host.openExports(spec.id, 'live', never())
+  await host.openExports(spec.id, 'live', requestOf(spec), never())
   const record = join(place.machines, spec.id, 'exports', 'live.json')
   await writeFile(record, (await readFile(record, 'utf8')).replace('"open"', '"opening"'))
   const qmp = await Qmp.open(join(place.run, `${spec.id}.q`))
@@ -160,8 +161,8 @@ test('half a capture that a crash left is taken away, and a guest left standing 
   qmp.close()
   const next = await open(place)
   await fill(next, spec.id, 0, 65, 'x')
-  assert.equal((await next.openExports(spec.id, 'live', never())).moment, 'new')
-  await next.closeExports(spec.id, 'live')
+  assert.equal((await next.openExports(spec.id, 'live', requestOf(spec), never())).moment, 'new')
+  await next.closeExports(spec.id, 'live', 'given-up')
   assert.deepEqual(await readdir(join(place.machines, spec.id, 'exports')), [])
   assert.ok(!(await readdir(join(place.machines, spec.id))).some((name) => name.startsWith('scratch')))
   await ask(next, spec.id, 'r0A', 'x ok\n')
@@ -206,7 +207,7 @@ test('a guest that powers itself off is stopped, whoever watched', async (t) => 
   await host.writeConsole(spec.id, Buffer.from('q'))
   const other = await open(place)
   await until('the guest to be off', async () => (await other.power(spec.id)) === 'stopped')
-  assert.equal((await other.openExports(spec.id, 'k', never())).pausedMs, 0)
+  assert.equal((await other.openExports(spec.id, 'k', requestOf(spec), never())).pausedMs, 0)
 })
 
 test('a base that nobody serves, or firmware that is not installed, is told and leaves nothing', async (t) => {
@@ -248,8 +249,8 @@ test('a machine whose record is damaged is listed, can be stopped and can go, ru
   assert.ok(running && captured && stopped)
   for (const spec of specs) await host.ensureMachine(spec, never())
   for (const spec of [running, stopped]) await host.ensureStarted(spec.id, never())
-  await host.openExports(running.id, 'live', never())
-  await host.openExports(captured.id, 'still', never())
+  await host.openExports(running.id, 'live', requestOf(running), never())
+  await host.openExports(captured.id, 'still', requestOf(captured), never())
   for (const spec of specs) await writeFile(join(place.machines, spec.id, 'spec.json'), 'damaged')
   await writeFile(join(place.machines, captured.id, 'exports', 'still.json'), 'damaged')
   // Names that only look like machines.
@@ -285,7 +286,7 @@ test('a guest that stands still is captured without a pause, and left standing',
   await untilSaid(host, spec.id, BANNER)
   await fill(host, spec.id, 0, 65, 'a')
   assert.equal(await statusOf(place, spec.id, 'stop'), 'paused')
-  const exports = await host.openExports(spec.id, 'live', never())
+  const exports = await host.openExports(spec.id, 'live', requestOf(spec), never())
   assert.equal(exports.pausedMs, 0)
   assert.equal(await statusOf(place, spec.id), 'paused')
   assert.equal(await statusOf(place, spec.id, 'cont'), 'running')
@@ -294,7 +295,7 @@ test('a guest that stands still is captured without a pause, and left standing',
   assert.ok(disk)
   assert.equal((await place.readExport(disk, 65 * 512, 1)).toString(), 'a')
   await statusOf(place, spec.id, 'stop')
-  await host.closeExports(spec.id, 'live')
+  await host.closeExports(spec.id, 'live', 'given-up')
   assert.equal(await statusOf(place, spec.id), 'paused')
   await statusOf(place, spec.id, 'cont')
   await ask(host, spec.id, 'r0A', 'b ok\n')
@@ -366,7 +367,7 @@ test('a disk, live or still, takes as many readers as any capture may have', asy
   await host.ensureMachine(spec, never())
   for (const key of ['still', 'live']) {
     if (key === 'live') await host.ensureStarted(spec.id, never())
-    const [disk] = (await host.openExports(spec.id, key, never())).disks
+    const [disk] = (await host.openExports(spec.id, key, requestOf(spec), never())).disks
     assert.ok(disk)
     const sockets = Array.from({ length: READER_COUNT_MAX }, () => connect(disk.socketPath))
     try {
@@ -376,6 +377,6 @@ test('a disk, live or still, takes as many readers as any capture may have', asy
     } finally {
       for (const socket of sockets) socket.destroy()
     }
-    await host.closeExports(spec.id, key)
+    await host.closeExports(spec.id, key, 'given-up')
   }
 })

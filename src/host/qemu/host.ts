@@ -3,19 +3,32 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault } from '../../image/fault.ts'
 import type { MachineId } from '../../image/ids.ts'
-import type { ConsoleText, DiskExports, Host, MachinePower, MachineSpec } from '../contract.ts'
+import type {
+  ConsoleText,
+  DiskExports,
+  DiskLayers,
+  ExportRequest,
+  Host,
+  MachineDisk,
+  MachinePower,
+  MachineSpec,
+  Outlook,
+} from '../contract.ts'
+import type { Outcome } from '../tools/bitmaps.ts'
+import { CutOffs } from '../tools/cut-offs.ts'
 import { ExportRecords, isExportKey } from '../tools/exports.ts'
-import { MachineFolders, machineAbsent } from '../tools/folders.ts'
-import { readOnlyTree } from '../tools/graph.ts'
+import { type KeptSpec, layersOf, MachineFolders, machineAbsent } from '../tools/folders.ts'
 import { KeyedLock } from '../tools/keyed-lock.ts'
 import { SOCKET_NAME_LONGEST, socketPath } from '../tools/sockets.ts'
-import { StillExports } from '../tools/still-exports.ts'
+import { madeDisk, type StillDisk, StillExports, type StillWorth } from '../tools/still-exports.ts'
 import { chooseAcceleration, demandKvm, getQemuVersion } from './acceleration.ts'
+import { Agents } from './agents.ts'
 import type { Acceleration } from './command-line.ts'
 import { readConsoleLog, typeConsole } from './console.ts'
 import { ensureVariables, getUefiFirmware } from './firmware.ts'
 import { Guests } from './guests.ts'
 import { LiveExports } from './live-exports.ts'
+import { type FreeBytes, fileSystemFreeBytes } from './scratch.ts'
 import { Watch } from './watch.ts'
 
 export interface QemuHostOptions {
@@ -29,7 +42,12 @@ export interface QemuHostOptions {
   log(text: string, detail?: Readonly<Record<string, unknown>>): void
   /** Where UEFI firmware is looked for; Debian's folder unless given. */
   readonly uefiFolders?: readonly string[]
+  /** How much room a folder has; the file system's own word unless given. */
+  readonly freeBytes?: FreeBytes
 }
+
+const NOT_SHUT_DOWN =
+  'The guest did not power itself off, so its disks are as after a power cut. Start the machine and shut it down for more.'
 
 /**
  * The hypervisor on this host's QEMU. Guests that an earlier process left running are found again, and go on if they
@@ -62,24 +80,30 @@ class QemuHost implements Host {
   readonly #folders: MachineFolders
   readonly #acceleration: Promise<Acceleration>
   readonly #guests: Guests
+  readonly #agents: Agents
   readonly #live: LiveExports
   readonly #still: StillExports
   readonly #machineLock = new KeyedLock()
   readonly #consoleLock = new KeyedLock()
+  /** Of the work under the machine's lock that talks to a guest's agent. */
+  readonly #cutOffs = new CutOffs()
   readonly #uefiFolders: readonly string[]
   readonly #watch: Watch
 
   constructor(options: QemuHostOptions, folders: MachineFolders, acceleration: Promise<Acceleration>) {
-    const { runDirectory, uefiFolders = ['/usr/share/OVMF'] } = options
+    const { runDirectory, uefiFolders = ['/usr/share/OVMF'], freeBytes = fileSystemFreeBytes } = options
     this.#options = options
     this.#folders = folders
     this.#acceleration = acceleration
     this.#uefiFolders = uefiFolders
     this.#guests = new Guests({ folders, runDirectory, uefiFolders, acceleration: () => acceleration })
-    this.#live = new LiveExports(this.#guests, folders, runDirectory)
+    this.#agents = new Agents(this.#guests)
+    this.#live = new LiveExports(this.#guests, this.#agents, folders, runDirectory, freeBytes)
     this.#still = new StillExports(runDirectory)
     const { log } = options
-    this.#watch = new Watch({ folders, guests: this.#guests, lock: this.#machineLock, log })
+    const thaw = (id: MachineId) =>
+      this.#cutOffs.during(id, (cutOff) => this.#agents.thawIfMarked(id, cutOff))
+    this.#watch = new Watch({ folders, guests: this.#guests, lock: this.#machineLock, thaw, log })
   }
 
   startWatch(): void {
@@ -108,13 +132,7 @@ class QemuHost implements Host {
             { subject: 'machine' },
           )
       }
-      const records = await this.#records(spec)
-      if ((await records.list()).length > 0) {
-        throw new Fault('conflict', `Machine '${id}' is being captured. Start it when that has ended.`, {
-          subject: 'machine',
-          reason: 'capturing',
-        })
-      }
+      await (await this.#records(spec)).refuseAny(id)
       await this.#guests.start(spec, signal)
     })
   }
@@ -123,6 +141,8 @@ class QemuHost implements Host {
     if (!(await this.#folders.has(id))) throw machineAbsent(id)
     // Outside the lock: whoever wants to pull the plug at once need not wait for the polite way.
     if (how === 'graceful') await this.#guests.pressPower(id, this.#options.graceMs, signal)
+    // A capture of a stopped machine can go on.
+    if (await this.#guests.isRunning(id)) this.#cutOffs.now(id, ended(id, 'stopped'))
     await this.#machineLock.run(id, async () => {
       await this.#guests.kill(id)
       const spec = await this.#folders.find(id)
@@ -131,6 +151,8 @@ class QemuHost implements Host {
   }
 
   ensureGone(id: MachineId, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    this.#cutOffs.now(id, ended(id, 'removed'))
     return this.#machineLock.run(id, async () => {
       signal.throwIfAborted()
       // By names alone: a machine whose records are damaged must be able to go.
@@ -154,33 +176,60 @@ class QemuHost implements Host {
     return []
   }
 
-  openExports(id: MachineId, key: string, signal: AbortSignal): Promise<DiskExports> {
+  async outlook(id: MachineId, signal: AbortSignal): Promise<Outlook> {
+    signal.throwIfAborted()
+    await this.#folders.get(id)
+    if (!(await this.#guests.isRunning(id))) return { power: 'stopped', ...(await this.#stillWorth(id)) }
+    const { consistency, why } = await this.#agents.outlook(id, signal)
+    return { power: 'running', consistency, consistencyWhy: why }
+  }
+
+  openExports(id: MachineId, key: string, request: ExportRequest, signal: AbortSignal): Promise<DiskExports> {
     assert(isExportKey(key), 'an export key is letters and digits')
-    return this.#machineLock.run(id, async () => {
+    return this.#interruptibly(id, async (cutOff) => {
       signal.throwIfAborted()
+      cutOff.throwIfAborted()
       const spec = await this.#folders.get(id)
       const records = await this.#records(spec)
       await records.refuseOthers(id, key)
-      if (await this.#guests.isRunning(id)) return await this.#live.open(spec, key, records, signal)
-      const disks = spec.disks.map((disk) => ({
-        id: disk.id,
-        sizeBytes: disk.sizeBytes,
-        tree: readOnlyTree(disk, this.#folders.overlayPath(id, disk)),
-      }))
-      return await this.#still.open(id, key, disks, records, signal)
+      if (await this.#guests.isRunning(id))
+        return await this.#live.open(spec, key, request, records, { signal, cutOff })
+      const worth = await this.#stillWorth(id)
+      const disks = this.#stillDisks(spec)
+      const either = AbortSignal.any([signal, cutOff])
+      return await this.#still.open(id, key, request, disks, worth, records, either)
     })
   }
 
-  closeExports(id: MachineId, key: string): Promise<void> {
+  closeExports(id: MachineId, key: string, outcome: Outcome): Promise<void> {
     assert(isExportKey(key), 'an export key is letters and digits')
-    return this.#machineLock.run(id, async () => {
+    return this.#interruptibly(id, async (cutOff) => {
       const spec = await this.#folders.find(id)
       if (spec === undefined) return
       const records = new ExportRecords(this.#folders.path(id))
       const record = await records.find(key)
-      if (record?.how === 'live') await this.#live.close(spec, key, records)
-      else if (record?.how === 'still') await this.#still.close(key, records)
+      if (record?.how === 'live') await this.#live.close(spec, key, outcome, records, cutOff)
+      else if (record?.how === 'still') await this.#still.close(key, outcome, this.#stillDisks(spec), records)
     })
+  }
+
+  replaceDisk(id: MachineId, disk: MachineDisk, signal: AbortSignal): Promise<void> {
+    return this.#machineLock.run(id, async () => {
+      signal.throwIfAborted()
+      const spec = await this.#folders.get(id)
+      if (await this.#guests.isRunning(id))
+        throw new Fault('conflict', `Machine '${id}' is running. Stop it to give a disk other content.`, {
+          subject: 'machine',
+        })
+      await (await this.#records(spec)).refuseAny(id)
+      // What the guest left in order is not what the disk will hold.
+      await this.#guests.forgetShutDown(id)
+      await this.#folders.replaceDisk(id, disk, signal)
+    })
+  }
+
+  async layers(id: MachineId): Promise<Readonly<Record<string, DiskLayers>>> {
+    return layersOf((await this.#folders.get(id)).disks)
   }
 
   async readConsole(id: MachineId, fromByte: number): Promise<ConsoleText> {
@@ -206,13 +255,34 @@ class QemuHost implements Host {
     await this.#acceleration.catch(() => {})
   }
 
+  async #stillWorth(id: MachineId): Promise<StillWorth> {
+    if (await this.#guests.wasShutDown(id)) return { consistency: 'application', consistencyWhy: '' }
+    return { consistency: 'crash', consistencyWhy: NOT_SHUT_DOWN }
+  }
+
+  #stillDisks(spec: KeptSpec): StillDisk[] {
+    return spec.disks.map((disk) => madeDisk(disk, this.#folders.overlayPath(spec.id, disk)))
+  }
+
+  /** Under the machine's lock; a stop or a removal of the machine that was asked for later comes as the signal. */
+  #interruptibly<T>(id: MachineId, work: (cutOff: AbortSignal) => Promise<T>): Promise<T> {
+    return this.#cutOffs.during(id, (cutOff) => this.#machineLock.run(id, () => work(cutOff)))
+  }
+
   /** The machine's export records, without those of a live capture whose guest has ended: it took them along. */
-  async #records(spec: MachineSpec): Promise<ExportRecords> {
+  async #records(spec: KeptSpec): Promise<ExportRecords> {
     const records = new ExportRecords(this.#folders.path(spec.id))
     if (await this.#guests.isRunning(spec.id)) return records
     for (const record of await records.list()) {
-      if (record.how === 'live') await this.#live.close(spec, record.key, records)
+      if (record.how === 'live')
+        await this.#live.close(spec, record.key, 'given-up', records, new AbortController().signal)
     }
     return records
   }
+}
+
+function ended(id: MachineId, how: 'stopped' | 'removed'): Fault {
+  return new Fault('conflict', `Machine '${id}' was ${how} before its disks could be captured.`, {
+    subject: 'machine',
+  })
 }

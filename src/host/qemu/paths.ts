@@ -9,6 +9,10 @@ export interface GuestPaths {
   readonly pid: string
   readonly error: string
   readonly consoleLog: string
+  /** Where QEMU notes that its guest has powered itself off. */
+  readonly shutdownLog: string
+  /** There as long as the guest's file systems may be frozen. */
+  readonly freezeMark: string
   readonly firmwareVariables: string
   readonly monitor: string
   readonly console: string
@@ -23,6 +27,8 @@ export function guestPaths(folders: MachineFolders, runDirectory: string, id: Ma
     pid: join(folder, 'qemu.pid'),
     error: join(folder, 'qemu.log'),
     consoleLog: join(folder, 'console.log'),
+    shutdownLog: join(folder, 'shutdown.log'),
+    freezeMark: join(folder, 'qemu.freeze'),
     firmwareVariables: join(folder, 'firmware-variables.fd'),
     monitor: socketPath(runDirectory, `${id}.q`),
     console: socketPath(runDirectory, `${id}.c`),

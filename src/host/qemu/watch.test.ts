@@ -17,6 +17,7 @@ async function around(t: TestContext, guests: Map<MachineId, string | Error>) {
   const folder = await mkdtemp(join(tmpdir(), 'calotype-watch-'))
   const logged: string[] = []
   const listing: { failure?: Error } = {}
+  const thawed: MachineId[] = []
   let rounds = 0
   const consoleLog = (id: MachineId) => join(folder, id)
   const watch = new Watch({
@@ -39,6 +40,7 @@ async function around(t: TestContext, guests: Map<MachineId, string | Error>) {
       },
     },
     lock: new KeyedLock(),
+    thaw: async (id) => void thawed.push(id),
     waitMs: 1,
     log: (text, detail) => logged.push(`${text} ${detail?.error}`),
   })
@@ -50,7 +52,7 @@ async function around(t: TestContext, guests: Map<MachineId, string | Error>) {
     const end = rounds + count
     return until(`${count} rounds`, async () => rounds >= end)
   }
-  return { watch, logged, listing, consoleLog, untilRounds }
+  return { watch, logged, listing, thawed, consoleLog, untilRounds }
 }
 
 test('whatever fails with one machine is logged once, and the others are still watched', async (t) => {
@@ -75,10 +77,10 @@ test('whatever fails with one machine is logged once, and the others are still w
   await until('the broken one to go on at last', async () => guests.get(broken) === 'running')
 })
 
-test('only a guest from before the start goes on after it was told to stop', async (t) => {
+test('only a guest from before the start goes on after it was told to stop, and whoever runs is thawed, if need be', async (t) => {
   const [earlier, later] = [newId('machine'), newId('machine')]
   const guests = new Map<MachineId, string | Error>([[earlier, 'paused']])
-  const { watch, untilRounds } = await around(t, guests)
+  const { watch, thawed, untilRounds } = await around(t, guests)
   watch.start()
   await until('the earlier guest to go on', async () => guests.get(earlier) === 'running')
   await untilRounds(2)
@@ -86,6 +88,10 @@ test('only a guest from before the start goes on after it was told to stop', asy
   guests.set(later, 'paused')
   await untilRounds(3)
   assert.deepEqual([...guests.values()], ['paused', 'paused'])
+  guests.set(later, 'off')
+  thawed.length = 0
+  await until('it to be thawed again and again', async () => thawed.length >= 2)
+  assert.ok(thawed.every((id) => id === earlier))
   guests.set(earlier, 'io-error')
   await until('it to go on after its disk failed', async () => guests.get(earlier) === 'running')
 })
@@ -114,7 +120,7 @@ test('a watch alone does not keep a process from ending', async () => {
   const code = `
     const { Watch } = await import(${JSON.stringify(import.meta.resolve('./watch.ts'))})
     const { KeyedLock } = await import(${JSON.stringify(import.meta.resolve('../tools/keyed-lock.ts'))})
-    new Watch({ folders: { list: async () => [] }, guests: {}, lock: new KeyedLock(), log() {} }).start()`
+    new Watch({ folders: { list: async () => [] }, guests: {}, lock: new KeyedLock(), thaw() {}, log() {} }).start()`
   const child = spawn(process.execPath, ['--input-type=module', '-e', code])
   assert.deepEqual(await once(child, 'exit'), [0, null])
 })

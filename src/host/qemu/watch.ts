@@ -15,6 +15,8 @@ export interface WatchOptions {
   readonly lock: KeyedLock
   /** How long a round waits for the next; the constants above unless given. */
   readonly waitMs?: number
+  /** Thaws a running guest that may be frozen, if it is one; tried once, as the next round comes. */
+  thaw(id: MachineId): Promise<void>
   log(text: string, detail?: Readonly<Record<string, unknown>>): void
 }
 
@@ -30,7 +32,8 @@ interface Watched {
 /**
  * Goes round the machines for as long as the service lives. A guest whose disk failed goes on, unasked, when there is
  * room; one that was there before us goes on also if it was told to stop, because a crash of ours may have left it so,
- * be it that its base is served again only later. A console's log is kept from growing for ever.
+ * be it that its base is served again only later. One that a freeze may have outlived is thawed. A console's log is kept
+ * from growing for ever.
  *
  * What fails with one machine, whatever it is, is logged once and tried again in the next round.
  */
@@ -86,9 +89,12 @@ export class Watch {
   async #goOn(id: MachineId, one: Watched): Promise<void> {
     const { guests } = this.#options
     const after = one.isEarlier ? undefined : ['io-error']
-    const found = (await guests.isRunning(id)) ? await guests.resume(id, after) : 'ran'
+    const isRunning = await guests.isRunning(id)
+    const found = isRunning ? await guests.resume(id, after) : 'ran'
     // One that stood may stand again at once, so only one that was seen running is done with.
-    if (found === 'ran') one.isEarlier = false
+    if (found === 'stood') return
+    one.isEarlier = false
+    if (isRunning) await this.#options.thaw(id)
   }
 
   async #cut(id: MachineId, one: Watched): Promise<void> {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Fault } from '../../image/fault.ts'
-import { CONSOLE_ANSWER_BYTES_MAX, type Host } from '../contract.ts'
+import { Fault, isFault } from '../../image/fault.ts'
+import { CONSOLE_ANSWER_BYTES_MAX, type Host, type WantedConsistency } from '../contract.ts'
 import {
   diskOf,
   type HostFixture,
@@ -9,16 +9,19 @@ import {
   isFaultOf,
   MEBIBYTE,
   never,
+  requestOf,
   said,
   specOf,
   untilSaid,
 } from '../suite.ts'
 import { BOOT_BANNER } from './guest.ts'
 import { SimulatedHost, type SimulatedHostOptions, SimulatedState } from './host.ts'
+import type { ServedDisk } from './served.ts'
 
 /** Bases and exports are entries of a map, as sockets are entries of a folder. */
 function around() {
   const content = new Map<string, (offset: number, lengthBytes: number) => Promise<Uint8Array>>()
+  const contexts = new Map<string, ServedDisk['contexts']>()
   let count = 0
   const add = (read: (offset: number, lengthBytes: number) => Promise<Uint8Array>) => {
     const exportName = `export-${count++}`
@@ -35,6 +38,7 @@ function around() {
     readBase: (base, offset, lengthBytes) => read(base.exportName, offset, lengthBytes),
     serve: async (disk) => {
       const exportName = add((offset, lengthBytes) => disk.read(offset, lengthBytes))
+      contexts.set(exportName, disk.contexts)
       return {
         socketPath: '/simulated',
         exportName,
@@ -44,11 +48,16 @@ function around() {
       }
     },
   }
-  return { content, add, read, options }
+  const status = (exportName: string, context: string, sizeBytes: number) => {
+    const statusOf = contexts.get(exportName)?.get(context)
+    assert.ok(statusOf, `${exportName} does not tell ${context}`)
+    return statusOf(0, sizeBytes)
+  }
+  return { content, add, read, status, options }
 }
 
 async function make(): Promise<HostFixture> {
-  const { add, read, options } = around()
+  const { add, read, status, options } = around()
   const host = new SimulatedHost(options)
   return {
     host,
@@ -60,6 +69,7 @@ async function make(): Promise<HostFixture> {
     }),
     readExport: async (disk, offset, lengthBytes) =>
       Buffer.from(await read(disk.exportName, offset, lengthBytes)),
+    readStatus: async (disk, context) => status(disk.mapName, context, disk.sizeBytes),
     bootDisk: (sizeBytes) => Buffer.concat([Buffer.alloc(512, 'content')], sizeBytes),
     guest: {
       banner: BOOT_BANNER,
@@ -110,8 +120,8 @@ test('a fault told beforehand hits the next call and changes nothing', async () 
   await assert.rejects(host.ensureMachine(spec, never()), isFaultOf('full'))
   assert.equal(await host.power(spec.id), 'absent')
   await host.ensureMachine(spec, never())
-  await assert.rejects(host.openExports(spec.id, 'k', never()), isFaultOf('unavailable'))
-  assert.equal((await host.openExports(spec.id, 'k', never())).moment, 'new')
+  await assert.rejects(host.openExports(spec.id, 'k', requestOf(spec), never()), isFaultOf('unavailable'))
+  assert.equal((await host.openExports(spec.id, 'k', requestOf(spec), never())).moment, 'new')
 })
 
 test('lost exports are made anew; a server that fails half-way leaves none', async () => {
@@ -119,10 +129,10 @@ test('lost exports are made anew; a server that fails half-way leaves none', asy
   const host = new SimulatedHost(options)
   const spec = specOf([diskOf('virtio-blk', MEBIBYTE), diskOf('virtio-blk', MEBIBYTE)])
   await host.ensureMachine(spec, never())
-  await host.openExports(spec.id, 'k', never())
+  await host.openExports(spec.id, 'k', requestOf(spec), never())
   await host.loseExports(spec.id)
-  assert.equal((await host.openExports(spec.id, 'k', never())).moment, 'new')
-  await host.closeExports(spec.id, 'k')
+  assert.equal((await host.openExports(spec.id, 'k', requestOf(spec), never())).moment, 'new')
+  await host.closeExports(spec.id, 'k', 'given-up')
   assert.equal(content.size, 0)
   let calls = 0
   const failing = new SimulatedHost({
@@ -132,7 +142,7 @@ test('lost exports are made anew; a server that fails half-way leaves none', asy
       return await options.serve(disk)
     },
   })
-  await assert.rejects(failing.openExports(spec.id, 'k', never()), isFaultOf('unavailable'))
+  await assert.rejects(failing.openExports(spec.id, 'k', requestOf(spec), never()), isFaultOf('unavailable'))
   assert.equal(content.size, 0)
 })
 
@@ -150,4 +160,67 @@ test('a console is read in pieces, as with a real host', async () => {
     [second.fromByte, second.bytes.length],
     [CONSOLE_ANSWER_BYTES_MAX, CONSOLE_ANSWER_BYTES_MAX],
   )
+})
+
+test('what the agent can do is what a capture gets, if it asks; a level beyond it is refused', async () => {
+  const { content, options } = around()
+  const host = new SimulatedHost(options)
+  const spec = specOf([diskOf('virtio-blk', MEBIBYTE)])
+  await host.ensureMachine(spec, never())
+  await host.ensureStarted(spec.id, never())
+  const os = { type: 'Linux', name: 'Debian GNU/Linux 12' } as const
+  const consistencyWhy = 'Only file systems were frozen.'
+  host.setAgent(spec.id, { consistency: 'filesystem', consistencyWhy, frozenMs: 7, os })
+  const again = new SimulatedHost(options)
+  const outlook = { power: 'running', consistency: 'filesystem', consistencyWhy }
+  assert.deepEqual(await again.outlook(spec.id, never()), outlook)
+  const open = async (consistency: WantedConsistency) => {
+    const exports = await again.openExports(spec.id, 'k', requestOf(spec, { consistency }), never())
+    await again.closeExports(spec.id, 'k', 'given-up')
+    return exports
+  }
+  for (const wanted of ['best', 'filesystem', 'crash'] as const) {
+    const exports = await open(wanted)
+    const isAsked = wanted !== 'crash'
+    assert.equal(exports.consistency, isAsked ? 'filesystem' : 'crash')
+    assert.equal(exports.frozenMs, isAsked ? 7 : 0)
+    assert.deepEqual(exports.os, isAsked ? os : undefined)
+    assert.notEqual(exports.consistencyWhy, '')
+  }
+  const isTooLittle = (error: unknown) => isFault(error, 'conflict') && error.reason === 'consistency'
+  await assert.rejects(open('application'), isTooLittle)
+  assert.equal(content.size, 0)
+  host.setAgent(spec.id, undefined)
+  await assert.rejects(open('filesystem'), isTooLittle)
+})
+
+test('of captures that begin at once one goes on, and what is written meanwhile is noted for the next', async () => {
+  const { options } = around()
+  const host = new SimulatedHost(options)
+  const spec = specOf([diskOf('virtio-blk', MEBIBYTE)])
+  const [disk] = spec.disks
+  assert.ok(disk)
+  await host.ensureMachine(spec, never())
+  await host.ensureStarted(spec.id, never())
+  const gate = Promise.withResolvers<void>()
+  const slow = new SimulatedHost({
+    ...options,
+    serve: async (served) => {
+      await gate.promise
+      return await options.serve(served)
+    },
+  })
+  const first = slow.openExports(spec.id, 'k1', requestOf(spec), never())
+  const second = host.openExports(spec.id, 'k2', requestOf(spec), never())
+  const refused = assert.rejects(second, isFaultOf('conflict'))
+  // The moment is the start of the first, although it is not served yet.
+  await new Promise((resolve) => setImmediate(resolve))
+  await host.writeConsole(spec.id, Buffer.from('write 0 8192 late\n'))
+  gate.resolve()
+  assert.equal((await first).moment, 'new')
+  await refused
+  await host.closeExports(spec.id, 'k1', 'taken')
+  const request = requestOf(spec, { since: { [disk.id]: 'k1' } })
+  const next = await host.openExports(spec.id, 'k2', request, never())
+  assert.deepEqual(next.disks[0]?.changes, { name: 'qemu:dirty-bitmap:since-k2', most: 1 })
 })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 
-const PAGE_BYTES = 4096
+export const PAGE_BYTES = 4096
 
 /** Reads whatever lies under a disk: an image, or zeroes. */
 export type ReadBase = (offset: number, lengthBytes: number) => Promise<Uint8Array>
@@ -11,6 +11,7 @@ export class SparseDisk {
   readonly #baseBytes: number
   readonly #readBase: ReadBase
   readonly #pages: Map<number, Uint8Array>
+  readonly #watchers = new Set<Set<number>>()
 
   constructor(
     sizeBytes: number,
@@ -27,6 +28,21 @@ export class SparseDisk {
   /** The disk as it is now; later writes to either do not show in the other. Pages are never changed in place. */
   snapshot(): SparseDisk {
     return new SparseDisk(this.sizeBytes, this.#baseBytes, this.#readBase, new Map(this.#pages))
+  }
+
+  /** From now on `written` gets the index of every page that is written, until `unwatch`. */
+  watch(written: Set<number>): void {
+    this.#watchers.add(written)
+  }
+
+  unwatch(written: Set<number>): void {
+    this.#watchers.delete(written)
+  }
+
+  /** Which layer holds a page: 1 the disk itself, 2 the base, 0 none. */
+  layerOf(index: number): 0 | 1 | 2 {
+    if (this.#pages.has(index)) return 1
+    return index * PAGE_BYTES < this.#baseBytes ? 2 : 0
   }
 
   async read(offset: number, lengthBytes: number): Promise<Uint8Array> {
@@ -51,7 +67,9 @@ export class SparseDisk {
       const pageBytes = Math.min(PAGE_BYTES, this.sizeBytes - index * PAGE_BYTES)
       const page = await this.read(index * PAGE_BYTES, pageBytes)
       page.set(bytes.subarray(at - offset, at - offset + count), start)
+      // In one step, so that whoever takes a moment sees both or neither.
       this.#pages.set(index, page)
+      for (const written of this.#watchers) written.add(index)
       at += count
     }
   }

@@ -1,11 +1,20 @@
 import { readdir, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import { type Consistency, isEnough } from '../../image/consistency.ts'
 import { isFault } from '../../image/fault.ts'
 import type { DiskId, MachineId } from '../../image/ids.ts'
-import type { DiskExports } from '../contract.ts'
+import type { ChangeContext, DiskExports, ExportedDisk, ExportRequest, MachineDisk } from '../contract.ts'
+import { bitmapName, type Outcome, prepareFile, settleFile } from './bitmaps.ts'
 import { startDaemon } from './daemon.ts'
-import { type ExportedDisk, type ExportRecords, exportsOf } from './exports.ts'
-import type { BlockNode } from './graph.ts'
+import {
+  type ExportRecord,
+  type ExportRecords,
+  exportsOf,
+  isSameRequest,
+  notConsistent,
+  requestedDisks,
+} from './exports.ts'
+import { type BlockNode, readOnlyTree } from './graph.ts'
 import { endProcess, findProcess } from './processes.ts'
 import { TOOL_MISSING } from './run.ts'
 import { shortName, socketPath } from './sockets.ts'
@@ -14,6 +23,24 @@ export interface StillDisk {
   readonly id: DiskId
   readonly sizeBytes: number
   readonly tree: BlockNode
+  /** The machine's own layer, where it was made by us; a file of the operator's is never written. */
+  readonly layer?: { readonly path: string; readonly hasBase: boolean }
+}
+
+/** A disk whose layer was made by `MachineFolders`. */
+export function madeDisk(disk: MachineDisk, overlayPath: string): StillDisk {
+  return {
+    id: disk.id,
+    sizeBytes: disk.sizeBytes,
+    tree: readOnlyTree(disk, overlayPath),
+    layer: { path: overlayPath, hasBase: disk.base !== undefined },
+  }
+}
+
+/** What disks at rest are worth, and why not more. */
+export interface StillWorth {
+  readonly consistency: Consistency
+  readonly consistencyWhy: string
 }
 
 /**
@@ -27,6 +54,9 @@ export type ServeRaw = (
 
 /** No limit: how many connections read one disk is the setting of whoever captures, and all of them are ours. */
 const CLIENT_COUNT_UNLIMITED = 0
+/** The machine has one layer of its own over the base. */
+const OWN: ChangeContext = { name: 'qemu:allocation-depth', most: 1 }
+const NOT_RECORDED = "The disk is a file of the operator's own, for which no changes are recorded."
 const PID_ENDING = '.pid'
 /** Opening waits for the base's server up to 30 s by itself. */
 const START_TIMEOUT_MS = 45_000
@@ -43,42 +73,69 @@ export class StillExports {
     this.#serveRaw = serveRaw
   }
 
-  /** The caller has made sure that no guest runs; the record keeps one from starting until `close`. */
+  /**
+   * `disks` are all the machine has. The caller has made sure that no guest runs; the record keeps one from starting
+   * until `close`.
+   */
   async open(
     id: MachineId,
     key: string,
+    request: ExportRequest,
     disks: readonly StillDisk[],
+    worth: StillWorth,
     records: ExportRecords,
     signal: AbortSignal,
   ): Promise<DiskExports> {
+    const asked = requestedDisks(disks, request)
     const found = await records.find(key)
-    if (found?.how === 'still' && found.state === 'open' && (await this.#allLive(found.disks)))
-      return exportsOf(found, 'same')
-    if (found !== undefined) await this.close(key, records)
-    const exported = disks.map((disk, index): ExportedDisk => {
+    const isSame = found?.how === 'still' && found.state === 'open' && isSameRequest(found, request)
+    if (isSame && (await this.#allLive(found.disks))) return exportsOf(found, 'same')
+    if (found !== undefined) await this.close(key, 'given-up', disks, records)
+    if (!isEnough(worth.consistency, request.consistency))
+      throw notConsistent(request.consistency, worth.consistencyWhy)
+    const exported: ExportedDisk[] = []
+    const previous: Record<string, string> = {}
+    for (const [index, disk] of asked.entries()) {
       const path = socketPath(this.#runDirectory, `${id}-${shortName(key)}.n${index}`)
-      return {
-        id: disk.id,
-        sizeBytes: disk.sizeBytes,
-        socketPath: path,
-        exportName: disk.id,
-        mapName: disk.id,
-      }
-    })
-    const record = { key, how: 'still', disks: exported, consistency: 'crash', pausedMs: 0 } as const
-    await records.write({ ...record, state: 'opening' })
+      const since = request.since[disk.id]
+      const told = await lookAtBitmaps(disk, key, since)
+      if (told.changes !== undefined && since !== undefined) previous[disk.id] = since
+      const own: ChangeContext | undefined = disk.layer?.hasBase ? OWN : undefined
+      const names = { socketPath: path, exportName: disk.id, mapName: disk.id }
+      exported.push({ id: disk.id, sizeBytes: disk.sizeBytes, ...names, ...told, ...(own && { own }) })
+    }
+    const opening: ExportRecord = {
+      key,
+      how: 'still',
+      state: 'opening',
+      request,
+      previous,
+      disks: exported,
+      ...worth,
+      pausedMs: 0,
+      frozenMs: 0,
+    }
+    await records.write(opening)
     try {
-      for (const [index, disk] of exported.entries()) await this.#start(disk, disks[index]?.tree, signal)
-      await records.write({ ...record, state: 'open' })
+      for (const [index, disk] of exported.entries())
+        await this.#start(disk, asked[index]?.tree, previous[disk.id], signal)
+      const open: ExportRecord = { ...opening, state: 'open' }
+      await records.write(open)
+      return exportsOf(open, 'new')
     } catch (error) {
       // Should this fail too, the record stays, and the next call by this key takes the rest away.
-      await this.close(key, records).catch(() => {})
+      await this.close(key, 'given-up', disks, records).catch(() => {})
       throw error
     }
-    return exportsOf({ ...record, state: 'open' }, 'new')
   }
 
-  async close(key: string, records: ExportRecords): Promise<void> {
+  /** `disks` are all the machine has. */
+  async close(
+    key: string,
+    outcome: Outcome,
+    disks: readonly StillDisk[],
+    records: ExportRecords,
+  ): Promise<void> {
     const record = await records.find(key)
     if (record === undefined) return
     for (const disk of record.disks) {
@@ -88,6 +145,8 @@ export class StillExports {
       await rm(disk.socketPath, { force: true })
       await rm(pidPath(disk), { force: true })
       await rm(errorPath(disk), { force: true })
+      const path = disks.find((one) => one.id === disk.id)?.layer?.path
+      if (path !== undefined) await settleFile(path, key, { since: undefined, outcome, wasStill: true })
     }
     await records.remove(key)
   }
@@ -115,9 +174,14 @@ export class StillExports {
     return true
   }
 
-  async #start(disk: ExportedDisk, tree: BlockNode | undefined, signal: AbortSignal): Promise<void> {
+  async #start(
+    disk: ExportedDisk,
+    tree: BlockNode | undefined,
+    since: string | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
     try {
-      await start(disk, tree, signal)
+      await start(disk, tree, since, signal)
     } catch (error) {
       const isMissing = isFault(error) && error.reason === TOOL_MISSING
       const path = tree === undefined ? undefined : rawFileOf(tree)
@@ -125,6 +189,16 @@ export class StillExports {
       this.#served.set(disk.socketPath, await this.#serveRaw(path, disk))
     }
   }
+}
+
+/** What the layer's bitmaps tell of a disk at rest. */
+async function lookAtBitmaps(
+  disk: StillDisk,
+  key: string,
+  since: string | undefined,
+): Promise<Pick<ExportedDisk, 'changes' | 'changesWhy'>> {
+  if (disk.layer === undefined) return { changesWhy: since === undefined ? '' : NOT_RECORDED }
+  return await prepareFile(disk.layer.path, key, since)
 }
 
 /** The file behind a tree that is nothing but a raw file. */
@@ -142,13 +216,19 @@ function errorPath(disk: ExportedDisk): string {
   return `${disk.socketPath}.err`
 }
 
-async function start(disk: ExportedDisk, tree: BlockNode | undefined, signal: AbortSignal): Promise<void> {
+async function start(
+  disk: ExportedDisk,
+  tree: BlockNode | undefined,
+  since: string | undefined,
+  signal: AbortSignal,
+): Promise<void> {
   await rm(disk.socketPath, { force: true })
   await rm(pidPath(disk), { force: true })
   const serve = [`--pid-file=${pidPath(disk)}`, '-k', disk.socketPath, '-x', disk.exportName]
   // -t: lives on when the last reader goes, so that an interrupted capture finds the same moment again.
   const limits = ['-r', '-t', '-e', String(CLIENT_COUNT_UNLIMITED)]
-  await startDaemon('qemu-nbd', [...serve, ...limits, `json:${JSON.stringify(tree)}`], {
+  const contexts = [...(disk.own ? ['-A'] : []), ...(since === undefined ? [] : ['-B', bitmapName(since)])]
+  await startDaemon('qemu-nbd', [...serve, ...limits, ...contexts, `json:${JSON.stringify(tree)}`], {
     doing: 'Opening a disk for reading',
     package: 'qemu-utils',
     errorPath: errorPath(disk),

@@ -12,6 +12,7 @@ import type { DomainId, RegionId } from '../../image/ids.ts'
 import { newClaims } from '../../store/claims.ts'
 import { newDiskIds } from '../../store/map.ts'
 import type { StoreJobs, WriteJob } from '../store-jobs.ts'
+import { imageJob, writeOne } from './jobs.fixture.ts'
 import { createJobs } from './jobs.ts'
 import type { RegionPlace } from './region.ts'
 import { captureStripes } from './stripes.ts'
@@ -60,17 +61,7 @@ describe('the jobs in threads', () => {
     await rm(folder, { recursive: true })
   })
 
-  const job = (sessionId: string, disks: WriteJob['disks']): WriteJob => ({
-    regionId: HOME,
-    sessionId,
-    domain: 'org-a' as DomainId,
-    disks,
-    firmware: 'bios',
-    os: { type: 'linux', name: '' },
-    parent: undefined,
-    consistency: 'crash',
-    ref: { holder: `image-${sessionId}`, label: { is: 'image' } },
-  })
+  const job = (sessionId: string, disks: WriteJob['disks']) => imageJob(HOME, sessionId, disks)
   const source = () => ({
     sizeBytes: disk.length,
     bus: 'virtio-blk' as const,
@@ -81,7 +72,7 @@ describe('the jobs in threads', () => {
 
   test('a disk becomes an image, the image a copy, the copy a disk again', async () => {
     const seen: number[] = []
-    const made = await jobs.write(job('s1', [source()]), ({ doneBytes }) => seen.push(doneBytes), never())
+    const made = await writeOne(jobs, job('s1', [source()]), ({ doneBytes }) => seen.push(doneBytes))
     assert.equal(made.dataBytes, CHUNK_BYTES + disk.length - 4 * CHUNK_BYTES)
     assert.deepEqual(
       seen,
@@ -107,13 +98,13 @@ describe('the jobs in threads', () => {
   })
 
   test('an index that is gone is made anew from the packs, and all is there', async () => {
-    const made = await jobs.write(job('s6', [source()]), () => {}, never())
+    const made = await writeOne(jobs, job('s6', [source()]))
     await jobs.close()
     for (const end of ['', '-wal', '-shm']) await rm(join(folder, HOME, `index.db${end}`), { force: true })
     jobs = createJobs({ places, threadCount: 2, nbdSocketPath: join(folder, 'images.sock'), log: () => {} })
     await jobs.prepare()
     assert.deepEqual(await jobs.diskSizes(HOME, made.digest), [disk.length])
-    const again = await jobs.write(job('s7', [source()]), () => {}, never())
+    const again = await writeOne(jobs, job('s7', [source()]))
     assert.deepEqual([again.digest, again.storedBytes], [made.digest, 0])
     assert.deepEqual((await jobs.verify(HOME, true, () => {}, never())).problems, [])
   })

@@ -1,7 +1,10 @@
+import { statfs } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { Fault, isFault } from '../../image/fault.ts'
 import type { RegionId } from '../../image/ids.ts'
 import { openObjects } from '../../objects/open.ts'
+import { composeImage } from '../../store/compose.ts'
 import type { GcReport } from '../../store/gc.ts'
 import type { RebuildReport } from '../../store/rebuild.ts'
 import type { RegionStore } from '../../store/region.ts'
@@ -9,6 +12,7 @@ import type { RepairReport } from '../../store/repair.ts'
 import type { ScrubReport } from '../../store/scrub.ts'
 import type { RegionUsage } from '../../store/usage.ts'
 import type {
+  CapturePlan,
   MovedBytes,
   OnBytes,
   RegionSurvey,
@@ -17,8 +21,9 @@ import type {
   WrittenImage,
 } from '../store-jobs.ts'
 import { endBegun } from './end-begun.ts'
-import { chunkedBytes, findData } from './find-data.ts'
 import type { CollectData } from './gc-thread.ts'
+import { planDisks } from './plan-disks.ts'
+import type { PlanData } from './plan-thread.ts'
 import type { PullData } from './pull-thread.ts'
 import type { RebuildData } from './rebuild-thread.ts'
 import { openRegion, type RegionPlace } from './region.ts'
@@ -41,8 +46,6 @@ export interface JobsOptions {
 
 const entry = (name: string) => new URL(`./${name}-thread.ts`, import.meta.url)
 const SERVE_AGAIN_MS = 500
-/** What `write` cuts disks into. */
-const CHUNK_BYTES = 256 * 1024
 
 /** The jobs in worker threads, over region stores in folders of this machine. */
 export function createJobs(options: JobsOptions): StoreJobs {
@@ -128,9 +131,28 @@ export function createJobs(options: JobsOptions): StoreJobs {
       const image = await (await storeOf(regionId)).getImage(digest)
       return image.disks.map((disk) => disk.sizeBytes)
     },
+    async domainOf(regionId, digest) {
+      return (await (await storeOf(regionId)).getImage(digest)).domain
+    },
     write(job, onBytes: OnBytes, signal) {
       const data: WriteData = { job, place: placeOf(job.regionId), threadCount: options.threadCount }
-      return runThread<WrittenImage>(entry('write'), data, { signal, onNews: onBytes })
+      return runThread<readonly WrittenImage[]>(entry('write'), data, { signal, onNews: onBytes })
+    },
+    async compose(job, signal) {
+      const { regionId, sessionId, domain, disks, config, os, consistency, ref } = job
+      // Here and not in a thread, whose start would take longer than the work.
+      const composition = { domain, disks, config, os, consistency }
+      const store = await storeOf(regionId)
+      const { digest, content } = await composeImage(store, sessionId, composition, ref, signal)
+      const diskDataBytes = disks.map((disk) => disk.dataBytes)
+      const dataBytes = diskDataBytes.reduce((sum, bytes) => sum + bytes, 0)
+      const diskReadBytes = disks.map(() => 0)
+      const parent = content.parent ?? undefined
+      return { digest, parent, diskDataBytes, dataBytes, diskReadBytes, storedBytes: 0, movedBytes: 0 }
+    },
+    plan(job, onBytes, signal) {
+      const data: PlanData = { job, place: placeOf(job.regionId) }
+      return runThread<CapturePlan>(entry('plan'), data, { signal, onNews: onBytes })
     },
     pull(job, onBytes, signal) {
       const data: PullData = {
@@ -156,12 +178,15 @@ export function createJobs(options: JobsOptions): StoreJobs {
       }
       return runThread<void>(entry('restore'), data, { signal, onNews: onBytes })
     },
-    async measure(disks, signal) {
-      let bytes = 0
-      for (const disk of disks) {
-        bytes += chunkedBytes(await findData(disk, signal), disk.sizeBytes, CHUNK_BYTES)
-      }
-      return bytes
+    async measure({ regionId, domain, disks }, signal) {
+      const plans = await planDisks(await storeOf(regionId), domain, disks, signal)
+      return plans.map(({ readBytes, dataBytes }) => ({ readBytes, dataBytes }))
+    },
+    async freeBytes(regionId) {
+      const { objects } = placeOf(regionId)
+      if (objects.kind !== 'directory') return undefined
+      const { bavail, bsize } = await statfs(await existing(objects.folder))
+      return bavail * bsize
     },
     async refer(regionId, ref) {
       await (await storeOf(regionId)).setRef(ref)
@@ -233,5 +258,17 @@ export function createJobs(options: JobsOptions): StoreJobs {
       }
       for (const store of stores.values()) (await store).close()
     },
+  }
+}
+
+/** The folder, or the nearest one above it that is there: a region that nobody used yet has none. */
+async function existing(folder: string): Promise<string> {
+  for (let path = folder; ; path = dirname(path)) {
+    try {
+      await statfs(path)
+      return path
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || path === dirname(path)) throw error
+    }
   }
 }

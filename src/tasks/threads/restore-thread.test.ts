@@ -7,8 +7,9 @@ import { afterEach, beforeEach, describe, test } from 'node:test'
 import { memoryDisk } from '../../disk/memory-disk.ts'
 import { type NbdServer, serveNbd } from '../../disk/nbd-server.ts'
 import { Fault, isFault } from '../../image/fault.ts'
-import type { Digest, DomainId, RegionId } from '../../image/ids.ts'
+import type { Digest, RegionId } from '../../image/ids.ts'
 import type { StoreJobs } from '../store-jobs.ts'
+import { imageJob, writeOne } from './jobs.fixture.ts'
 import { createJobs } from './jobs.ts'
 
 const REGION = 'cn-hangzhou' as RegionId
@@ -39,18 +40,8 @@ describe('restoring in threads', () => {
     jobs = createJobs({ places: [place], threadCount: 3, nbdSocketPath, log: () => {} })
     await jobs.prepare()
     const source = { sizeBytes: disk.length, bus: 'virtio-blk' as const, socketPath }
-    const job = {
-      regionId: REGION,
-      sessionId: 's1',
-      domain: 'org-a' as DomainId,
-      disks: [{ ...source, exportName: 'a', mapName: 'a' }],
-      firmware: 'bios' as const,
-      os: { type: 'linux' as const, name: '' },
-      parent: undefined,
-      consistency: 'crash' as const,
-      ref: { holder: 'image-1', label: { is: 'image' } },
-    }
-    digest = (await jobs.write(job, () => {}, never)).digest
+    const disks = [{ ...source, exportName: 'a', mapName: 'a' }]
+    digest = (await writeOne(jobs, imageJob(REGION, 's1', disks))).digest
   })
   afterEach(async () => {
     await jobs.close()

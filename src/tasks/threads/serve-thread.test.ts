@@ -9,8 +9,9 @@ import { Worker } from 'node:worker_threads'
 import { memoryDisk } from '../../disk/memory-disk.ts'
 import { openNbd } from '../../disk/nbd-client.ts'
 import { type NbdServer, serveNbd } from '../../disk/nbd-server.ts'
-import type { Digest, DomainId, RegionId } from '../../image/ids.ts'
+import type { Digest, RegionId } from '../../image/ids.ts'
 import type { StoreJobs } from '../store-jobs.ts'
+import { imageJob, writeOne } from './jobs.fixture.ts'
 import { createJobs } from './jobs.ts'
 import type { RegionPlace } from './region.ts'
 import type { ServeData } from './serve-thread.ts'
@@ -44,18 +45,8 @@ describe('serving in a thread', () => {
     jobs = createJobs({ places, threadCount: 1, nbdSocketPath: join(folder, 'images.sock'), log: () => {} })
     await jobs.prepare()
     const source = { sizeBytes: disk.length, bus: 'virtio-blk' as const, socketPath }
-    const job = {
-      regionId: HOME,
-      sessionId: 's1',
-      domain: 'org-a' as DomainId,
-      disks: [{ ...source, exportName: 'a', mapName: 'a' }],
-      firmware: 'bios' as const,
-      os: { type: 'linux' as const, name: '' },
-      parent: undefined,
-      consistency: 'crash' as const,
-      ref: { holder: 'image-1', label: { is: 'image' } },
-    }
-    digest = (await jobs.write(job, () => {}, never)).digest
+    const disks = [{ ...source, exportName: 'a', mapName: 'a' }]
+    digest = (await writeOne(jobs, imageJob(HOME, 's1', disks))).digest
   })
   afterEach(async () => {
     await jobs.close()

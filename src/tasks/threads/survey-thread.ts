@@ -45,9 +45,18 @@ async function lookAt(region: RegionStore, digest: Digest, signal: AbortSignal):
     const image = await region.getImage(digest, signal)
     const signature = await readSignature(region.objects, digest, signal)
     checkSignature(await region.getDomain(image.domain), image, signature)
-    let dataBytes = 0
-    for (const disk of image.disks) dataBytes += await dataBytesOf(region, disk, signal)
-    return { diskBytes: image.disks.map((disk) => disk.sizeBytes), dataBytes }
+    const diskDataBytes: number[] = []
+    for (const disk of image.disks) diskDataBytes.push(await dataBytesOf(region, disk, signal))
+    return {
+      diskBytes: image.disks.map((disk) => disk.sizeBytes),
+      diskDataBytes,
+      dataBytes: diskDataBytes.reduce((sum, bytes) => sum + bytes, 0),
+      buses: image.disks.map((disk) => disk.bus),
+      config: image.config,
+      os: image.os,
+      consistency: image.consistency,
+      parent: image.parent ?? undefined,
+    }
   } catch (error) {
     if (error instanceof MissingChunk || isFault(error, 'corrupt') || isFault(error, 'absent')) {
       return { message: error.message }

@@ -6,10 +6,12 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { memoryDisk } from '../../disk/memory-disk.ts'
 import { type NbdServer, serveNbd } from '../../disk/nbd-server.ts'
+import { PLAIN_CONFIG } from '../../image/config.ts'
 import { isFault } from '../../image/fault.ts'
 import type { DomainId, RegionId } from '../../image/ids.ts'
 import type { StoreJobs, WriteJob, WrittenImage } from '../store-jobs.ts'
-import { chunkedBytes } from './find-data.ts'
+import { chunkedBytes } from './chunked-bytes.ts'
+import { imageJob, writeOne } from './jobs.fixture.ts'
 import { createJobs } from './jobs.ts'
 import { openRegion, type RegionPlace } from './region.ts'
 
@@ -66,12 +68,9 @@ describe('the upkeep of stores in threads', () => {
     mapName: name,
   })
   const write = (name: string): Promise<WrittenImage> => {
-    const job: WriteJob = {
-      ...{ regionId: HOME, sessionId: `task-${name}`, domain: 'org-a' as DomainId, disks: [source(name)] },
-      ...{ firmware: 'bios', os: { type: 'linux', name: '' }, parent: undefined, consistency: 'crash' },
-      ref: { holder: `image-${name}`, label: { is: 'image', name } },
-    }
-    return jobs.write(job, ignore, never())
+    const job = imageJob(HOME, `task-${name}`, [source(name)])
+    const ref = { holder: `image-${name}`, label: { is: 'image', name } }
+    return writeOne(jobs, { ...job, images: job.images.map((image) => ({ ...image, ref })) })
   }
   const packsOf = async (regionId: RegionId) =>
     (await readdir(join(folder, regionId, 'objects', 'packs'), { recursive: true, withFileTypes: true }))
@@ -81,7 +80,8 @@ describe('the upkeep of stores in threads', () => {
     jobs.collect(HOME, { isDryRun, graceMs: 0, deadSessions }, ignore, never())
 
   test('what is measured is never less than what an image then holds', async () => {
-    const measured = await jobs.measure([source('a'), source('b')], never())
+    const plans = await jobs.measure(imageJob(HOME, 'plan', [source('a'), source('b')]), never())
+    const measured = plans.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
     const made = [await write('a'), await write('b')]
     const data = made.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
     assert.ok(measured >= data, `${measured} for ${data}`)
@@ -167,7 +167,11 @@ describe('the upkeep of stores in threads', () => {
       ['image-a', { is: 'image', name: 'a' }],
       ['image-b', { is: 'image', name: 'b' }],
     ])
-    const whole = { diskBytes: [disks.get('a')?.length], dataBytes: made.dataBytes }
+    const whole = {
+      ...{ diskBytes: [disks.get('a')?.length], diskDataBytes: [made.dataBytes], dataBytes: made.dataBytes },
+      ...{ buses: ['virtio-blk'], config: PLAIN_CONFIG, os: { type: 'linux', name: '' } },
+      ...{ consistency: 'crash', parent: undefined },
+    }
     assert.deepEqual(surveyed.images.get(made.digest), whole)
     await jobs.close()
     await writeFile(join(folder, HOME, 'index.db'), 'no database')

@@ -5,8 +5,9 @@ import { type MachineId, newId, spellId } from '../../image/ids.ts'
 import type { Door, WireRequest } from '../gateway-contract.ts'
 import { createNativeDoor } from './door.ts'
 import { STATUS } from './errors.ts'
-import { createFakeApp, type FakeApp, signedRequest } from './fixture.ts'
+import { createFakeApp, type FakeApp } from './fixture.ts'
 import { fakeImage, fakeMachine, NOW_MS } from './fixture-nouns.ts'
+import { signedRequest } from './fixture-request.ts'
 
 const MINUTE_MS = 60_000
 let fake: FakeApp
@@ -249,8 +250,9 @@ test('machines: create, look, stop, start, remove', async () => {
   })
   assert.equal(made.status, 202)
   assert.equal(made.json.machineIds.length, 2)
-  assert.deepEqual(lastInput().dataDisks, [{ sizeBytes: 1024 ** 3, category: '' }])
-  assert.deepEqual([lastInput().numberedNames, lastInput().cpuCount], [true, 1])
+  const [disk] = lastInput().dataDisks
+  assert.deepEqual(disk, { sizeBytes: 1024 ** 3, category: '', bus: undefined, snapshotId: undefined })
+  assert.deepEqual([lastInput().numberedNames, lastInput().cpuCount], [true, undefined])
   const [id] = made.json.machineIds
   assert.equal((await ask('GET', `/v1/machines/${id}`)).json.state, 'creating')
   assert.equal((await ask('POST', `/v1/machines/${id}/stop`, { how: 'power' })).status, 202)

@@ -1,5 +1,6 @@
 import { Fault, type FaultSubject } from '../../image/fault.ts'
 import {
+  type DiskId,
   findId,
   type Id,
   type ProjectId,
@@ -157,6 +158,33 @@ export function id<Kind extends ResourceKind>(kind: Kind): Field<Id<Kind>> {
     typeof value === 'string' ? parseId(kind, value) : refuse(name, `${article} ${kind} id`, kind),
   )
 }
+
+/** Which of a machine's disks is meant. */
+export const diskChoice: Field<'system' | 'data' | { readonly id: DiskId }> = field(
+  'system, data or a disk id',
+  (value, name) => {
+    if (value === 'system' || value === 'data') return value
+    return typeof value === 'string'
+      ? { id: parseId('disk', value) }
+      : refuse(name, 'system, data or a disk id', 'disk')
+  },
+)
+
+/** A name that a user gives a snapshot: those that begin with 'auto' are the policies'. */
+export const snapshotName: Field<string> = field(
+  "text of 1 to 256 characters that does not begin with 'auto'",
+  (value, name) => {
+    const given = text(256, { lengthMin: 1, subject: 'name' }).parse(value, name)
+    if (!given.startsWith('auto')) return given
+    throw new Fault(
+      'invalid',
+      "Names that begin with 'auto' are those of policies' snapshots. Take another.",
+      {
+        ...{ field: name, subject: 'name' },
+      },
+    )
+  },
+)
 
 /** Ids to filter a list by: one that nobody could have been given matches nothing, so it is left out. */
 export function ids<Kind extends ResourceKind>(kind: Kind): Field<readonly Id<Kind>[]> {

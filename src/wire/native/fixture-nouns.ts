@@ -1,11 +1,13 @@
-import type { StoreUsage } from '../../app/contract.ts'
+import type { CaptureReport, StoreUsage } from '../../app/contract.ts'
 import { type Digest, newId, type ProjectId, type RegionId } from '../../image/ids.ts'
 import type { Image } from '../../image/image.ts'
 import type { Machine } from '../../image/machine.ts'
+import type { Snapshot, SnapshotPolicy } from '../../image/snapshot.ts'
 
 // An available image and a running machine for tests, changed as a test needs them.
 
 export const NOW_MS = Date.parse('2026-08-01T12:00:00Z')
+const GIB = 1024 ** 3
 export const PROJECT = 'org-main' as ProjectId
 
 export function fakeImage(changes: Partial<Image> = {}): Image {
@@ -18,11 +20,16 @@ export function fakeImage(changes: Partial<Image> = {}): Image {
     name: 'golden',
     description: '',
     tag: '',
+    labels: [],
     osType: 'Linux',
     osName: 'Debian 12',
     state: { at: 'available', digest: 'ab'.repeat(32) as Digest },
     progressPermille: 1000,
-    disks: [{ index: 0, sizeBytes: 4 * 1024 ** 3 }],
+    disks: [{ index: 0, sizeBytes: 4 * GIB, bus: 'virtio-blk' }],
+    config: { firmware: 'bios', machineType: 'pc', cpuCount: 2, memoryBytes: GIB },
+    consistency: 'filesystem',
+    parent: 'ef'.repeat(32) as Digest,
+    snapshotIds: [],
     dataBytes: 300 * 1024 ** 2,
     storedBytes: 120 * 1024 ** 2,
     movedBytes: 300 * 1024 ** 2,
@@ -47,6 +54,8 @@ export function fakeMachine(changes: Partial<Machine> = {}): Machine {
     reason: '',
     cpuCount: 1,
     memoryBytes: 512 * 1024 ** 2,
+    firmware: 'bios',
+    machineType: 'pc',
     typeName: '',
     imageId: newId('image'),
     imageName: 'golden',
@@ -57,6 +66,77 @@ export function fakeMachine(changes: Partial<Machine> = {}): Machine {
     createdAtMs: NOW_MS,
     ...changes,
   }
+}
+
+export function fakeSnapshot(changes: Partial<Snapshot> = {}): Snapshot {
+  return {
+    id: newId('snapshot'),
+    projectId: PROJECT,
+    regionId: 'cn-hangzhou' as RegionId,
+    machineId: newId('machine'),
+    machineName: 'desk',
+    diskId: newId('disk'),
+    disk: { index: 0, sizeBytes: 4 * GIB, bus: 'virtio-scsi' },
+    config: { firmware: 'bios', machineType: 'pc', cpuCount: 1, memoryBytes: GIB },
+    osType: 'Linux',
+    osName: 'Debian 12',
+    name: 'before-upgrade',
+    description: '',
+    creator: 'root',
+    policyId: undefined,
+    imageId: undefined,
+    state: { at: 'available', digest: 'cd'.repeat(32) as Digest },
+    progressPermille: 1000,
+    consistency: 'crash',
+    dataBytes: 300 * 1024 ** 2,
+    storedBytes: 20 * 1024 ** 2,
+    movedBytes: 30 * 1024 ** 2,
+    createdAtMs: NOW_MS,
+    updatedAtMs: NOW_MS,
+    ...changes,
+  }
+}
+
+export function fakePolicy(changes: Partial<SnapshotPolicy> = {}): SnapshotPolicy {
+  return {
+    id: newId('snapshot-policy'),
+    projectId: PROJECT,
+    regionId: 'cn-hangzhou' as RegionId,
+    name: 'nightly',
+    cron: '0 3 * * *',
+    timeZone: 'Asia/Hong_Kong',
+    keepCount: 7,
+    disks: 'all',
+    machineIds: [newId('machine')],
+    isEnabled: true,
+    ...{ lastDueAtMs: undefined, lastDoneAtMs: undefined, lastFailedAtMs: undefined, lastReason: undefined },
+    createdAtMs: NOW_MS,
+    ...changes,
+  }
+}
+
+/** What looking at a machine of two disks found. */
+export const PLANNED: CaptureReport = {
+  disks: [
+    {
+      ...{ id: newId('disk'), index: 0, sizeBytes: 20 * GIB, bus: 'virtio-blk', way: 'changes' },
+      ...{ readBytes: 200 * 1024 ** 2, why: 'its changes since the last capture are known' },
+    },
+    {
+      ...{ id: newId('disk'), index: 1, sizeBytes: 10 * GIB, bus: 'virtio-scsi', way: 'all' },
+      ...{ readBytes: GIB, why: 'it was never captured' },
+    },
+  ],
+  logicalBytes: 30 * GIB,
+  readBytes: GIB + 200 * 1024 ** 2,
+  dataBytes: 3 * GIB,
+  newBytes: 100 * 1024 ** 2,
+  consistency: 'crash',
+  consistencyWhy: 'the guest agent does not answer',
+  freeBytes: 50 * GIB,
+  quotaBytes: null,
+  chargedBytes: 4 * GIB,
+  blockers: [],
 }
 
 /** What a collection found, as its task's output says it. */

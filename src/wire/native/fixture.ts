@@ -1,5 +1,4 @@
-import { randomUUID } from 'node:crypto'
-import type { App, Caller, Keyring } from '../../app/contract.ts'
+import type { App, Caller, CaptureReport, Keyring } from '../../app/contract.ts'
 import { CONSOLE_ANSWER_BYTES_MAX } from '../../host/contract.ts'
 import { Fault } from '../../image/fault.ts'
 import {
@@ -9,20 +8,31 @@ import {
   newId,
   type ProjectId,
   type RegionId,
+  type SnapshotId,
+  type SnapshotPolicyId,
   type TaskId,
 } from '../../image/ids.ts'
 import type { Image } from '../../image/image.ts'
 import type { Machine } from '../../image/machine.ts'
 import type { Region } from '../../image/region.ts'
+import type { Snapshot, SnapshotPolicy } from '../../image/snapshot.ts'
 import type { Task, TaskKind } from '../../image/task.ts'
-import { signAcs3 } from '../acs3.ts'
-import type { WireRequest } from '../gateway-contract.ts'
-import { COLLECTED, fakeImage, fakeMachine, fakeUsage, NOW_MS, PROJECT, SCRUBBED } from './fixture-nouns.ts'
+import {
+  COLLECTED,
+  fakeImage,
+  fakeMachine,
+  fakeUsage,
+  NOW_MS,
+  PLANNED,
+  PROJECT,
+  SCRUBBED,
+} from './fixture-nouns.ts'
+import { createFakeKeyring } from './fixture-request.ts'
+import { createFakeSnapshots } from './fixture-snapshots.ts'
 
 // An App and Keyring in memory for the tests of the native door and of the command line: every call is recorded,
 // a task goes a quarter of its way each time somebody waits for it.
 
-export const KEY = { accessKeyId: 'AKEXAMPLE', accessKeySecret: 'a-secret-for-tests' }
 const REGIONS: readonly Region[] = [
   { id: 'cn-hangzhou' as RegionId, localName: '杭州', englishName: 'Hangzhou', zones: ['cn-hangzhou-h'] },
   { id: 'hk' as RegionId, localName: '香港', englishName: 'Hong Kong', zones: ['hk-01', 'hk-02'] },
@@ -36,7 +46,13 @@ export interface FakeApp {
   readonly calls: { readonly name: string; readonly input: unknown; readonly caller: Caller }[]
   readonly images: Map<ImageId, Image>
   readonly machines: Map<MachineId, Machine>
+  readonly snapshots: Map<SnapshotId, Snapshot>
+  readonly policies: Map<SnapshotPolicyId, SnapshotPolicy>
   readonly tasks: Map<TaskId, Task>
+  /** What the next look at a machine finds. */
+  plan: CaptureReport
+  /** What a capture tells of itself when it is done. */
+  captured: Readonly<Record<string, unknown>>
   /** What the console of every machine says; writing to it echoes here. */
   console: Buffer
   /** The next call of this name throws this. */
@@ -49,7 +65,6 @@ export interface FakeApp {
 
 export function createFakeApp(): FakeApp {
   const failures = new Map<string, unknown>()
-  const nonces = new Set<string>()
   const images = new Map<ImageId, Image>()
   const machines = new Map<MachineId, Machine>()
   const tasks = new Map<TaskId, Task>()
@@ -62,7 +77,7 @@ export function createFakeApp(): FakeApp {
     failures.delete(name)
     throw error
   }
-  const absent = (subject: 'image' | 'machine' | 'task') =>
+  const absent = (subject: 'image' | 'machine' | 'snapshot' | 'snapshot-policy' | 'task') =>
     new Fault('absent', `There is no such ${subject}. List them.`, { subject })
   const getMachine = (id: MachineId) => {
     const machine = machines.get(id)
@@ -82,6 +97,7 @@ export function createFakeApp(): FakeApp {
       regionId: 'cn-hangzhou' as RegionId,
       state: { at: 'queued' },
       imageId: undefined,
+      snapshotId: undefined,
       machineId: undefined,
       doneBytes: 0,
       totalBytes: TASK_BYTES,
@@ -102,16 +118,12 @@ export function createFakeApp(): FakeApp {
       taskFailure === undefined
         ? ({ at: 'done' } as const)
         : ({ at: 'failed', kind: 'full', reason: taskFailure } as const)
-    const image = task.imageId === undefined ? undefined : images.get(task.imageId)
-    if (image !== undefined) {
-      const made = { at: 'available', digest: 'cd'.repeat(32) as Digest } as const
-      const lost = { at: 'failed', reason: taskFailure ?? '' } as const
-      images.set(image.id, {
-        ...image,
-        progressPermille: 1000,
-        state: taskFailure === undefined ? made : lost,
-      })
-    }
+    const made = { at: 'available', digest: 'cd'.repeat(32) as Digest } as const
+    const lost = { at: 'failed', reason: taskFailure ?? '' } as const
+    const ended = { progressPermille: 1000, state: taskFailure === undefined ? made : lost }
+    const isOfTask = ({ state }: Image | Snapshot) => state.at === 'creating' && state.taskId === task.id
+    for (const image of images.values()) if (isOfTask(image)) images.set(image.id, { ...image, ...ended })
+    for (const one of snapshots.values()) if (isOfTask(one)) snapshots.set(one.id, { ...one, ...ended })
     if (task.machineId !== undefined) setMachine(task.machineId, 'running')
     return { ...task, state, endedAtMs: NOW_MS + 1000 }
   }
@@ -132,7 +144,11 @@ export function createFakeApp(): FakeApp {
     items: items.slice(offset, offset + limit),
   })
 
+  const made = createFakeSnapshots({ called, begin, absent, page })
+  const { snapshots, policies } = made
+
   const app: App = {
+    ...made.app,
     regions: {
       async list(caller) {
         await called('regions.list', caller, undefined)
@@ -174,15 +190,41 @@ export function createFakeApp(): FakeApp {
     images: {
       async capture(caller, input) {
         await called('images.capture', caller, input)
-        const { name, regionId } = input
+        const { name, regionId, machineId, linkedDiskIds = [] } = input
         const imageId = newId('image')
-        const taskId = begin('capture-image', { imageId })
+        const taskId = begin('capture-image', { imageId, output: fake.captured })
+        const snapshotIds = linkedDiskIds.map((diskId) => made.add({ imageId, machineId, diskId }, taskId))
         const state = { at: 'creating', taskId } as const
         images.set(
           imageId,
-          fakeImage({ id: imageId, regionId, state, name: name ?? 'unnamed', progressPermille: 0 }),
+          fakeImage({
+            id: imageId,
+            regionId,
+            state,
+            name: name ?? 'unnamed',
+            progressPermille: 0,
+            snapshotIds,
+          }),
         )
+        return { imageId, taskId, snapshotIds }
+      },
+      async plan(caller, input) {
+        await called('images.plan', caller, input)
+        return { taskId: begin('plan-capture', { output: { ...fake.plan } }) }
+      },
+      async compose(caller, input) {
+        await called('images.compose', caller, input)
+        const imageId = newId('image')
+        const taskId = begin('compose-image', { imageId, totalBytes: 0 })
+        const { regionId, name = 'composed' } = input
+        const state = { at: 'creating', taskId } as const
+        images.set(imageId, fakeImage({ id: imageId, regionId, state, name, origin: 'compose' }))
         return { imageId, taskId }
+      },
+      async lineage(caller, where) {
+        await called('images.lineage', caller, where)
+        const parent = images.get(where.imageId)?.parent
+        return parent === undefined ? [] : [{ id: undefined, digest: parent, name: 'base' }]
       },
       async copy(caller, input) {
         await called('images.copy', caller, input)
@@ -317,72 +359,21 @@ export function createFakeApp(): FakeApp {
     },
   }
 
-  const keyring: Keyring = {
-    async find(keyId) {
-      if (keyId === 'AKOFF') return { secret: KEY.accessKeySecret, isActive: false, userId: 'user-1' }
-      return keyId === KEY.accessKeyId
-        ? { secret: KEY.accessKeySecret, isActive: true, userId: 'user-1' }
-        : undefined
-    },
-    async useNonce(keyId, nonce) {
-      const isNew = !nonces.has(`${keyId}/${nonce}`)
-      nonces.add(`${keyId}/${nonce}`)
-      return isNew
-    },
-    caller: async (userId, door, request) => ({
-      accountId: 'account-1',
-      userId,
-      userName: 'root',
-      isRoot: true,
-      defaultProjectId: PROJECT,
-      door,
-      ...request,
-    }),
-  }
-
   const fake: FakeApp = {
     app,
-    keyring,
+    keyring: createFakeKeyring(),
     calls,
     images,
     machines,
+    snapshots,
+    policies,
     tasks,
+    plan: PLANNED,
+    captured: {},
     console: Buffer.from('login: '),
     failNext: (name, error) => failures.set(name, error),
     taskFailure: undefined,
     frozen: false,
   }
   return fake
-}
-
-/** A signed request as the gateway would hand it to the native door. */
-export function signedRequest(
-  method: string,
-  url: string,
-  body?: unknown,
-  changes: { keyId?: string; secret?: string; nonce?: string; nowMs?: number } = {},
-): WireRequest {
-  const bytes =
-    body === undefined ? Buffer.alloc(0) : Buffer.from(Buffer.isBuffer(body) ? body : JSON.stringify(body))
-  const headers = signAcs3({
-    method,
-    url,
-    host: '127.0.0.1:8370',
-    body: bytes,
-    keyId: KEY.accessKeyId,
-    secret: KEY.accessKeySecret,
-    nonce: randomUUID(),
-    nowMs: NOW_MS,
-    ...changes,
-  })
-  return {
-    method,
-    url,
-    headers,
-    body: bytes,
-    sourceIp: '127.0.0.1',
-    secureTransport: false,
-    requestId: randomUUID().toUpperCase(),
-    signal: new AbortController().signal,
-  }
 }

@@ -1,7 +1,7 @@
 import { Fault } from '../../image/fault.ts'
 import type { Method, Route } from './route.ts'
 
-const METHODS: readonly string[] = ['GET', 'POST', 'PUT', 'DELETE'] satisfies Method[]
+const METHODS: readonly string[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] satisfies Method[]
 
 export interface Match {
   readonly route: Route

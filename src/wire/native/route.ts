@@ -3,7 +3,7 @@ import type { App, Caller } from '../../app/contract.ts'
 import type { RegionId } from '../../image/ids.ts'
 import type { Fields, Parsed } from './fields.ts'
 
-export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
+export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 /** What a route's `run` works with. */
 export interface RouteContext {

@@ -1,7 +1,11 @@
-import { spellId } from '../../image/ids.ts'
-import { type Image, logicalBytes } from '../../image/image.ts'
+import type { App } from '../../app/contract.ts'
+import type { DiskBus, MachineConfig } from '../../image/config.ts'
+import type { Consistency } from '../../image/consistency.ts'
+import { type Id, spellId } from '../../image/ids.ts'
+import { type Image, type ImageState, logicalBytes } from '../../image/image.ts'
 import type { Machine } from '../../image/machine.ts'
 import type { Region } from '../../image/region.ts'
+import type { Snapshot, SnapshotPolicy } from '../../image/snapshot.ts'
 import type { Task } from '../../image/task.ts'
 
 // What the native door says of each noun. Ids are spelt natively, times are milliseconds since 1970, sizes are
@@ -15,6 +19,12 @@ export interface ShownRegion {
   readonly isDefault: boolean
 }
 
+export interface ShownDisk {
+  readonly index: number
+  readonly sizeBytes: number
+  readonly bus: DiskBus
+}
+
 export interface ShownImage {
   readonly id: string
   readonly project: string
@@ -24,6 +34,7 @@ export interface ShownImage {
   readonly name: string
   readonly description: string
   readonly tag: string
+  readonly labels: Image['labels']
   readonly osType: Image['osType']
   readonly osName: string
   readonly state: Image['state']['at']
@@ -31,7 +42,12 @@ export interface ShownImage {
   readonly digest: string | null
   readonly reason: string | null
   readonly progressPermille: number
-  readonly disks: readonly { readonly index: number; readonly sizeBytes: number }[]
+  readonly disks: readonly ShownDisk[]
+  readonly config: MachineConfig
+  readonly consistency: Consistency | null
+  /** The digest of the image that the machine's system disk stood on. */
+  readonly parent: string | null
+  readonly snapshotIds: readonly string[]
   readonly logicalBytes: number
   readonly dataBytes: number
   readonly storedBytes: number
@@ -40,6 +56,60 @@ export interface ShownImage {
   readonly sourceImageId: string | null
   readonly createdAtMs: number
   readonly updatedAtMs: number
+}
+
+/** An image asked for by itself. */
+export interface ShownImageWhole extends ShownImage {
+  /** What it was made from, the nearest first; one that is no longer listed has no id. */
+  readonly lineage: readonly { readonly id: string | null; readonly digest: string; readonly name: string }[]
+}
+
+export interface ShownSnapshot {
+  readonly id: string
+  readonly project: string
+  readonly region: string
+  readonly machineId: string
+  readonly machineName: string
+  readonly diskId: string
+  readonly disk: ShownDisk
+  readonly config: MachineConfig
+  readonly osType: Snapshot['osType']
+  readonly osName: string
+  readonly name: string
+  readonly description: string
+  readonly creator: string
+  readonly policyId: string | null
+  readonly imageId: string | null
+  readonly state: Snapshot['state']['at']
+  readonly taskId: string | null
+  readonly digest: string | null
+  readonly reason: string | null
+  readonly progressPermille: number
+  readonly consistency: Consistency | null
+  readonly dataBytes: number
+  readonly storedBytes: number
+  readonly movedBytes: number
+  readonly createdAtMs: number
+  readonly updatedAtMs: number
+}
+
+export interface ShownSnapshotPolicy {
+  readonly id: string
+  readonly project: string
+  readonly region: string
+  readonly name: string
+  readonly cron: string
+  readonly timeZone: string
+  readonly keepCount: number
+  readonly disks: SnapshotPolicy['disks']
+  readonly machineIds: readonly string[]
+  readonly isEnabled: boolean
+  readonly lastDueAtMs: number | null
+  readonly lastDoneAtMs: number | null
+  readonly lastFailedAtMs: number | null
+  readonly lastReason: string | null
+  readonly nextDueAtMs: number | null
+  readonly createdAtMs: number
 }
 
 export interface ShownMachine {
@@ -54,17 +124,14 @@ export interface ShownMachine {
   readonly reason: string | null
   readonly cpuCount: number
   readonly memoryBytes: number
+  readonly firmware: Machine['firmware']
+  readonly machineType: string
   readonly typeName: string
   readonly imageId: string
   readonly imageName: string
   readonly osType: Machine['osType']
   readonly osName: string
-  readonly disks: readonly {
-    readonly id: string
-    readonly index: number
-    readonly sizeBytes: number
-    readonly category: string
-  }[]
+  readonly disks: readonly (ShownDisk & { readonly id: string; readonly category: string })[]
   readonly createdAtMs: number
 }
 
@@ -79,6 +146,7 @@ export interface ShownTask {
   readonly faultKind: string | null
   readonly reason: string | null
   readonly imageId: string | null
+  readonly snapshotId: string | null
   readonly machineId: string | null
   readonly doneBytes: number
   readonly totalBytes: number
@@ -95,8 +163,18 @@ export function showRegion(region: Region, isDefault: boolean): ShownRegion {
   return { id, localName, englishName, zones, isDefault }
 }
 
+function showState(state: ImageState) {
+  return {
+    state: state.at,
+    taskId: state.at === 'creating' ? spellId('task', state.taskId, 'native') : null,
+    digest: state.at === 'available' ? state.digest : null,
+    reason: state.at === 'failed' ? state.reason : null,
+  }
+}
+
+const showDisk = ({ index, sizeBytes, bus }: ShownDisk): ShownDisk => ({ index, sizeBytes, bus })
+
 export function showImage(image: Image): ShownImage {
-  const { state } = image
   return {
     id: spellId('image', image.id, 'native'),
     project: image.projectId,
@@ -106,14 +184,16 @@ export function showImage(image: Image): ShownImage {
     name: image.name,
     description: image.description,
     tag: image.tag,
+    labels: image.labels,
     osType: image.osType,
     osName: image.osName,
-    state: state.at,
-    taskId: state.at === 'creating' ? spellId('task', state.taskId, 'native') : null,
-    digest: state.at === 'available' ? state.digest : null,
-    reason: state.at === 'failed' ? state.reason : null,
+    ...showState(image.state),
     progressPermille: image.progressPermille,
-    disks: image.disks.map(({ index, sizeBytes }) => ({ index, sizeBytes })),
+    disks: image.disks.map(showDisk),
+    config: image.config,
+    consistency: image.consistency ?? null,
+    parent: image.parent ?? null,
+    snapshotIds: image.snapshotIds.map((id) => spellId('snapshot', id, 'native')),
     logicalBytes: logicalBytes(image),
     dataBytes: image.dataBytes,
     storedBytes: image.storedBytes,
@@ -123,6 +203,69 @@ export function showImage(image: Image): ShownImage {
     sourceImageId: image.sourceImageId === undefined ? null : spellId('image', image.sourceImageId, 'native'),
     createdAtMs: image.createdAtMs,
     updatedAtMs: image.updatedAtMs,
+  }
+}
+
+type Lineage = Awaited<ReturnType<App['images']['lineage']>>
+
+export function showWholeImage(image: Image, lineage: Lineage): ShownImageWhole {
+  return {
+    ...showImage(image),
+    lineage: lineage.map(({ id, digest, name }) => ({
+      ...{ id: id === undefined ? null : spellId('image', id, 'native'), digest, name },
+    })),
+  }
+}
+
+export function showSnapshot(snapshot: Snapshot): ShownSnapshot {
+  const { policyId, imageId } = snapshot
+  return {
+    id: spellId('snapshot', snapshot.id, 'native'),
+    project: snapshot.projectId,
+    region: snapshot.regionId,
+    machineId: spellId('machine', snapshot.machineId, 'native'),
+    machineName: snapshot.machineName,
+    diskId: spellId('disk', snapshot.diskId, 'native'),
+    disk: showDisk(snapshot.disk),
+    config: snapshot.config,
+    osType: snapshot.osType,
+    osName: snapshot.osName,
+    name: snapshot.name,
+    description: snapshot.description,
+    creator: snapshot.creator,
+    policyId: policyId === undefined ? null : spellId('snapshot-policy', policyId, 'native'),
+    imageId: imageId === undefined ? null : spellId('image', imageId, 'native'),
+    ...showState(snapshot.state),
+    progressPermille: snapshot.progressPermille,
+    consistency: snapshot.consistency ?? null,
+    dataBytes: snapshot.dataBytes,
+    storedBytes: snapshot.storedBytes,
+    movedBytes: snapshot.movedBytes,
+    createdAtMs: snapshot.createdAtMs,
+    updatedAtMs: snapshot.updatedAtMs,
+  }
+}
+
+export function showSnapshotPolicy(
+  policy: SnapshotPolicy & { readonly nextDueAtMs: number | undefined },
+): ShownSnapshotPolicy {
+  return {
+    id: spellId('snapshot-policy', policy.id, 'native'),
+    project: policy.projectId,
+    region: policy.regionId,
+    name: policy.name,
+    cron: policy.cron,
+    timeZone: policy.timeZone,
+    keepCount: policy.keepCount,
+    disks: policy.disks,
+    machineIds: policy.machineIds.map((id) => spellId('machine', id, 'native')),
+    isEnabled: policy.isEnabled,
+    lastDueAtMs: policy.lastDueAtMs ?? null,
+    lastDoneAtMs: policy.lastDoneAtMs ?? null,
+    lastFailedAtMs: policy.lastFailedAtMs ?? null,
+    lastReason: policy.lastReason ?? null,
+    nextDueAtMs: policy.nextDueAtMs ?? null,
+    createdAtMs: policy.createdAtMs,
   }
 }
 
@@ -139,18 +282,32 @@ export function showMachine(machine: Machine): ShownMachine {
     reason: machine.reason === '' ? null : machine.reason,
     cpuCount: machine.cpuCount,
     memoryBytes: machine.memoryBytes,
+    firmware: machine.firmware,
+    machineType: machine.machineType,
     typeName: machine.typeName,
     imageId: spellId('image', machine.imageId, 'native'),
     imageName: machine.imageName,
     osType: machine.osType,
     osName: machine.osName,
-    disks: machine.disks.map(({ id, index, sizeBytes, category }) => ({
-      id: spellId('disk', id, 'native'),
-      index,
-      sizeBytes,
-      category,
+    disks: machine.disks.map((disk) => ({
+      ...{ id: spellId('disk', disk.id, 'native'), ...showDisk(disk), category: disk.category },
     })),
     createdAtMs: machine.createdAtMs,
+  }
+}
+
+/** What a task found out names things, as everything does, by ids that can be used. */
+function showOutput({ output }: Task): Task['output'] {
+  const spell = (kind: 'disk' | 'snapshot', id: unknown) =>
+    typeof id === 'string' ? spellId(kind, id as Id<typeof kind>, 'native') : id
+  const { disks, diskId, snapshotId } = output
+  return {
+    ...output,
+    ...(Array.isArray(disks)
+      ? { disks: disks.map((disk) => ({ ...disk, id: spell('disk', disk.id) })) }
+      : {}),
+    ...(diskId === undefined ? {} : { diskId: spell('disk', diskId) }),
+    ...(snapshotId === undefined ? {} : { snapshotId: spell('snapshot', snapshotId) }),
   }
 }
 
@@ -167,12 +324,13 @@ export function showTask(task: Task): ShownTask {
     faultKind: state.at === 'failed' ? state.kind : null,
     reason: state.at === 'failed' ? state.reason : null,
     imageId: task.imageId === undefined ? null : spellId('image', task.imageId, 'native'),
+    snapshotId: task.snapshotId === undefined ? null : spellId('snapshot', task.snapshotId, 'native'),
     machineId: task.machineId === undefined ? null : spellId('machine', task.machineId, 'native'),
     doneBytes: task.doneBytes,
     totalBytes: task.totalBytes,
     movedBytes: task.movedBytes,
     attemptCount: task.attemptCount,
-    output: task.output,
+    output: showOutput(task),
     createdAtMs: task.createdAtMs,
     startedAtMs: task.startedAtMs ?? null,
     endedAtMs: task.endedAtMs ?? null,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Given, MACHINE_ID, NEEDED, testDoor } from './fixture.ts'
+import { DISK_ID, type Given, MACHINE_ID, NEEDED, SNAPSHOT_ID, testDoor } from './fixture.ts'
 import { OPERATIONS } from './operations/index.ts'
 
 const DISK: Given = { 'Disks.0.IsBoot': 'True', 'Disks.0.Type': 'CLOUD_RSSD', 'Disks.0.Size': '40' }
@@ -33,7 +33,14 @@ const BAD: Readonly<Record<string, readonly (readonly [string, Given, number?])[
     ['ImageName', { ImageName: 'x'.repeat(64) }, 240],
     ['ImageDescription', { ImageDescription: 'x'.repeat(256) }, 240],
     ['Tag', { Tag: '<>' }],
-    ['DataUDiskIds', { 'DataUDiskIds.0': 'bs-1' }],
+    ['DataUDiskIds', { DataUDiskIds: DISK_ID }],
+    ['DataUDiskIds', { 'DataUDiskIds.first': DISK_ID }],
+    ['DataUDiskIds', { 'DataUDiskIds.0': DISK_ID, 'DataUDiskIds.1': DISK_ID }],
+    [
+      'DataUDiskIds',
+      Object.fromEntries(Array.from({ length: 101 }, (_, index) => [`DataUDiskIds.${index}`, DISK_ID])),
+      240,
+    ],
   ],
   CopyCustomImage: [
     ['Project', { TargetProjectId: 'nobody' }, 292],
@@ -120,7 +127,8 @@ const BAD: Readonly<Record<string, readonly (readonly [string, Given, number?])[
     ['Disks.0.CustomBackup.Hour', { ...DISK, 'Disks.0.CustomBackup.Hour': '12' }],
     ['Disks.0.CustomBackup.Day', { ...DISK, 'Disks.0.CustomBackup.Day': '1' }],
     ['Disks.0.Encrypted', { ...DISK, 'Disks.0.Encrypted': 'true' }],
-    ['Disks.0.SnapshotId', { ...DISK, 'Disks.0.SnapshotId': 'bsSnap-1' }],
+    ['Disks', { ...DISK, 'Disks.0.SnapshotId': SNAPSHOT_ID }],
+    ['Disks.0.SnapshotId', { ...DISK, 'Disks.0.SnapshotId.0': SNAPSHOT_ID }],
     ['Labels.0.Key', { 'Labels.0.Key': 'x'.repeat(65) }, 240],
     ['Labels', { Labels: 'env' }],
   ],
@@ -156,10 +164,12 @@ for (const [given, missing] of [
 
 for (const [action, parameter, subject] of [
   ['CreateCustomImage', 'UHostId', 8039],
+  ['CreateCustomImage', 'DataUDiskIds.0', 17041],
   ['CopyCustomImage', 'SourceImageId', 8956],
   ['GetImageCopyProgress', 'ImageId', 8971],
   ['TerminateCustomImage', 'ImageId', 8956],
   ['CreateUHostInstance', 'ImageId', 8846],
+  ['CreateUHostInstance', 'Disks.1.SnapshotId', 17045],
   ['StartUHostInstance', 'UHostId', 8039],
   ['StopUHostInstance', 'UHostId', 8039],
   ['PoweroffUHostInstance', 'UHostId', 8039],
@@ -167,7 +177,9 @@ for (const [action, parameter, subject] of [
 ] as const) {
   test(`${action}: an id that nobody could have been given is unknown`, async () => {
     const { ask, calls } = testDoor()
-    const body = await ask({ Action: action, ...NEEDED[action], [parameter]: 'f43736e1-65a5' })
+    const disk: Given = { 'Disks.1.IsBoot': 'False', 'Disks.1.Type': 'CLOUD_SSD', 'Disks.1.Size': '20' }
+    const given = { ...NEEDED[action], ...(parameter.startsWith('Disks') && { ...DISK, ...disk }) }
+    const body = await ask({ Action: action, ...given, [parameter]: 'f43736e1-65a5' })
     assert.equal(body.RetCode, subject)
     assert.deepEqual(calls, [])
   })

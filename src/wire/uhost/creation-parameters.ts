@@ -1,11 +1,11 @@
 import { isIP } from 'node:net'
-import { accepted, bad, refused, required } from './parameter.ts'
-import { base64, choice, flag, integer, list, object, only, scalar, text } from './rules.ts'
+import { accepted, bad, optional, refused, required } from './parameter.ts'
+import { base64, choice, flag, integer, list, object, only, scalar, snapshotId, text } from './rules.ts'
 
 const NO_NETWORK = 'the host’s network is the operator’s, not the caller’s'
 const NO_PLACEMENT = 'hosts are placed by the operator'
 const NO_CHARGE = 'nothing is charged here'
-const NO_BACKUP = 'there is no backup of running disks here'
+const NO_BACKUP = 'no disk is backed up by itself here; snapshots can be made of every disk'
 const OLD = 'an old name that the cloud still takes'
 
 /** One of Disks. Source: uhost.md §3.10. */
@@ -32,9 +32,9 @@ export const DISK = {
     'only false is taken: a host’s own disk cannot be encrypted yet',
   ),
   KmsKeyId: accepted(text(64), 'it is for encrypted disks'),
-  SnapshotId: refused(
-    text(64),
-    'A disk from a snapshot needs disk snapshots, which this version does not have yet.',
+  SnapshotId: optional(
+    snapshotId(),
+    'the content of a data disk; Size is then at least that of the snapshot. The boot disk’s is the image',
   ),
   CouponId: accepted(text(64), NO_CHARGE),
 }

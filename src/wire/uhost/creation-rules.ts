@@ -1,10 +1,16 @@
+import type { SnapshotId } from '../../image/ids.ts'
 import type { DISK } from './creation-parameters.ts'
 import { bad, missing, type Parsed } from './parameter.ts'
 
 export interface DiskPlan {
   /** No size: as large as the image's. */
   readonly boot: { readonly sizeGib: number | undefined; readonly type: string }
-  readonly data: readonly { readonly sizeGib: number; readonly type: string }[]
+  readonly data: readonly {
+    readonly sizeGib: number
+    readonly type: string
+    /** Absent: empty. */
+    readonly snapshotId?: SnapshotId
+  }[]
 }
 
 /** The type that an instance without a word for it shows. */
@@ -30,9 +36,17 @@ export function diskPlan(
   if (boot === undefined || boots.length > 1) {
     throw bad('Disks', `Exactly one disk has IsBoot True; ${boots.length} have it.`)
   }
+  if (boot.SnapshotId !== undefined) {
+    throw bad('Disks', 'The boot disk is made from ImageId. Give SnapshotId with data disks alone.')
+  }
+  const data = disks.filter((disk) => disk !== boot)
   return {
     boot: { sizeGib: boot.Size, type: boot.Type },
-    data: disks.filter((disk) => disk !== boot).map((disk) => ({ sizeGib: disk.Size, type: disk.Type })),
+    data: data.map(({ Size, Type, SnapshotId }) => ({
+      sizeGib: Size,
+      type: Type,
+      ...(SnapshotId !== undefined && { snapshotId: SnapshotId }),
+    })),
   }
 }
 

@@ -15,7 +15,7 @@ export interface ErrorRow {
 
 const NOT_AVAILABLE = 'Params [{field}] not available: {message}'
 
-/** Sources: uhost.md §2.3 for codes up to 299 and their texts, §2.4 for the 8 000s. */
+/** Sources: uhost.md §2.3 for codes up to 299 and their texts, §2.4 for the 8 000s and the 17 000s. */
 export const ERRORS: readonly ErrorRow[] = [
   // The gateway's own.
   { kind: 'invalid', reason: 'action-missing', retCode: 160, form: 'Missing Action: {message}' },
@@ -67,6 +67,12 @@ export const ERRORS: readonly ErrorRow[] = [
     retCode: 8971,
     form: '{message}',
   },
+  // Disks and their snapshots: UDisk's codes, where the table of hosts has none.
+  { kind: 'absent', subject: 'disk', retCode: 17041, form: '{message}' },
+  { kind: 'absent', subject: 'snapshot', retCode: 17045, form: '{message}' },
+  { kind: 'conflict', subject: 'snapshot', retCode: 17020, form: '{message}' },
+  { kind: 'corrupt', subject: 'snapshot', retCode: 17020, form: '{message}' },
+  { kind: 'full', subject: 'snapshot', retCode: 8978, form: '{message}' },
   { kind: 'absent', subject: 'image', retCode: 8956, form: '{message}' },
   { kind: 'conflict', subject: 'image', retCode: 8961, form: '{message}' },
   { kind: 'corrupt', operation: 'CopyCustomImage', retCode: 8960, form: '{message}' },

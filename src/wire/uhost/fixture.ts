@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import type { App, Caller, Keyring } from '../../app/contract.ts'
+import { PLAIN_CONFIG } from '../../image/config.ts'
 import { Fault } from '../../image/fault.ts'
-import type { DiskId, ImageId, MachineId, ProjectId, RegionId, TaskId } from '../../image/ids.ts'
+import type { DiskId, ImageId, MachineId, ProjectId, RegionId, SnapshotId, TaskId } from '../../image/ids.ts'
 import type { Image } from '../../image/image.ts'
 import type { Machine } from '../../image/machine.ts'
 import { GIB, type Region } from '../../image/region.ts'
@@ -26,6 +27,8 @@ export const REGIONS: readonly Region[] = [
 export const IMAGE_ID = 'uimage-0123456789abcdefg'
 export const MACHINE_ID = 'uhost-abcdefg0123456789'
 export const PROJECT_ID = 'org-src001'
+export const DISK_ID = 'bs-d1111111111111111'
+export const SNAPSHOT_ID = 'bsSnap-50000000000000000'
 
 export function image(change: Partial<Image> = {}): Image {
   return {
@@ -37,12 +40,17 @@ export function image(change: Partial<Image> = {}): Image {
     name: 'golden-1',
     description: 'web servers',
     tag: 'Default',
+    labels: [],
     osType: 'Linux',
     osName: 'Debian 12',
     state: { at: 'available', digest: 'd'.repeat(64) as never },
     progressPermille: 1000,
     // A byte over 4 GiB: sizes are counted up.
-    disks: [{ index: 0, sizeBytes: 4 * GIB + 1 }],
+    disks: [{ index: 0, sizeBytes: 4 * GIB + 1, bus: 'virtio-blk' }],
+    config: PLAIN_CONFIG,
+    consistency: 'crash',
+    parent: undefined,
+    snapshotIds: [],
     dataBytes: 10,
     storedBytes: 5,
     movedBytes: 0,
@@ -67,6 +75,8 @@ export function machine(change: Partial<Machine> = {}): Machine {
     reason: '',
     cpuCount: 2,
     memoryBytes: 4 * GIB,
+    firmware: 'bios',
+    machineType: 'pc',
     typeName: 'N',
     imageId: '0123456789abcdefg' as ImageId,
     imageName: 'golden-1',
@@ -77,6 +87,7 @@ export function machine(change: Partial<Machine> = {}): Machine {
         id: 'd0000000000000000' as DiskId,
         index: 0,
         sizeBytes: 40 * GIB,
+        bus: 'virtio-blk',
         base: undefined,
         category: 'CLOUD_RSSD',
       },
@@ -84,6 +95,7 @@ export function machine(change: Partial<Machine> = {}): Machine {
         id: 'd1111111111111111' as DiskId,
         index: 1,
         sizeBytes: 20 * GIB,
+        bus: 'virtio-scsi',
         base: undefined,
         category: 'cloud_essd',
       },
@@ -147,7 +159,13 @@ export function fakeApp(answers: Answers, calls: Call[]): App {
         called('images.capture', input, () => ({
           imageId: 'c0000000000000000' as ImageId,
           taskId: 't0000000000000000' as TaskId,
+          snapshotIds: (input.linkedDiskIds ?? []).map(
+            (_, index) => `5000000000000000${index}` as SnapshotId,
+          ),
         })),
+      lineage: none,
+      plan: none,
+      compose: none,
       copy: (_caller, input) =>
         called('images.copy', input, () => ({
           taskId: 't0000000000000000' as TaskId,
@@ -166,6 +184,8 @@ export function fakeApp(answers: Answers, calls: Call[]): App {
       copyProgress: (_caller, input) => called('images.copyProgress', input, () => answers.permille ?? 0),
       remove: (_caller, input) => called('images.remove', input, () => undefined),
     },
+    snapshots: { create: none, list: none, remove: none, reset: none },
+    snapshotPolicies: { create: none, list: none, change: none, remove: none },
     machines: {
       create: (_caller, input) =>
         called('machines.create', input, () => ({

@@ -1,10 +1,21 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import type { TaskId } from '../../image/ids.ts'
+import type { SnapshotId, TaskId } from '../../image/ids.ts'
 import type { Image } from '../../image/image.ts'
 import type { Machine, MachineState } from '../../image/machine.ts'
-import { formRequest, IMAGE_ID, image, MACHINE_ID, machine, PROJECT_ID, signed, testDoor } from './fixture.ts'
+import {
+  DISK_ID,
+  formRequest,
+  IMAGE_ID,
+  image,
+  MACHINE_ID,
+  machine,
+  PROJECT_ID,
+  SNAPSHOT_ID,
+  signed,
+  testDoor,
+} from './fixture.ts'
 import { OPERATIONS } from './operations/index.ts'
 
 /** The answers, name for name, in order, with their types: clients are strict about all three. */
@@ -14,7 +25,7 @@ const golden = JSON.parse(readFileSync(new URL('golden.json', import.meta.url), 
 >
 const { door } = testDoor({
   images: [
-    image(),
+    image({ snapshotIds: [SNAPSHOT_ID.slice('bsSnap-'.length) as SnapshotId] }),
     image({ kind: 'base', origin: 'import', name: 'debian-12', state: { at: 'failed', reason: 'x' } }),
   ],
   machines: [machine()],
@@ -27,6 +38,12 @@ const requests: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   GetProjectList: {},
   DescribeImage: { ...PLACE, PriceSet: '1' },
   CreateCustomImage: { ...PLACE, UHostId: MACHINE_ID, ImageName: 'a' },
+  'CreateCustomImage with data disks': {
+    ...PLACE,
+    UHostId: MACHINE_ID,
+    ImageName: 'a',
+    'DataUDiskIds.0': DISK_ID,
+  },
   CopyCustomImage: { ...PLACE, SourceImageId: IMAGE_ID, TargetProjectId: PROJECT_ID, TargetRegion: 'hk' },
   'CopyCustomImage batch': {
     ...PLACE,
@@ -64,6 +81,7 @@ const taskId = 't0000000000000000' as TaskId
 const imageStates: readonly (readonly [Partial<Image>, string])[] = [
   [{ state: { at: 'creating', taskId }, origin: 'capture' }, 'Making'],
   [{ state: { at: 'creating', taskId }, origin: 'import' }, 'Making'],
+  [{ state: { at: 'creating', taskId }, origin: 'compose' }, 'Making'],
   [{ state: { at: 'creating', taskId }, origin: 'copy' }, 'Copying'],
   [{ state: { at: 'failed', reason: 'x' }, origin: 'copy' }, 'Unavailable'],
   [{ origin: 'copy' }, 'Available'],

@@ -2,12 +2,15 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import {
+  DISK_ID,
   formRequest,
   type Given,
   IMAGE_ID,
   MACHINE_ID,
+  machine,
   NEEDED,
   PROJECT_ID,
+  SNAPSHOT_ID,
   signed,
   testDoor,
 } from './fixture.ts'
@@ -105,6 +108,10 @@ test('a whole CreateUHostInstance, with all that official clients send', async (
     'Disks.0.IsBoot': 'False',
     'Disks.0.Type': 'CLOUD_SSD',
     'Disks.0.Size': '20',
+    'Disks.0.SnapshotId': SNAPSHOT_ID,
+    'Disks.2.IsBoot': 'False',
+    'Disks.2.Type': 'CLOUD_SSD',
+    'Disks.2.Size': '30',
     'Disks.0.BackupType': 'SNAPSHOT',
     'Disks.0.BackupMode': 'Custom',
     'Disks.0.CustomBackup.Journal': '12',
@@ -141,7 +148,10 @@ test('a whole CreateUHostInstance, with all that official clients send', async (
     typeName: 'O',
     systemDiskBytes: 40 * 1024 ** 3,
     systemDiskCategory: 'CLOUD_RSSD',
-    dataDisks: [{ sizeBytes: 20 * 1024 ** 3, category: 'CLOUD_SSD' }],
+    dataDisks: [
+      { sizeBytes: 20 * 1024 ** 3, category: 'CLOUD_SSD', snapshotId: '50000000000000000' },
+      { sizeBytes: 30 * 1024 ** 3, category: 'CLOUD_SSD' },
+    ],
     tag: 'Default',
     labels: [
       { key: 'env', value: '测试' },
@@ -156,6 +166,31 @@ test('a whole CreateUHostInstance, with all that official clients send', async (
         MinimalCpuPlatform: 'Intel/Cascadelake',
       },
     },
+  })
+})
+
+test('CreateCustomImage links data disks by the ids that DescribeUHostInstance shows', async () => {
+  const { ask, calls } = testDoor({ machines: [machine()] })
+  const shown = await ask({ Action: 'DescribeUHostInstance', Region: 'cn-bj2' })
+  const [host] = shown.UHostSet as { DiskSet: { IsBoot: string; DiskId: string }[] }[]
+  const disks = (host?.DiskSet ?? []).filter((disk) => disk.IsBoot === 'False').map((disk) => disk.DiskId)
+  assert.deepEqual(disks, [DISK_ID])
+  const given = { Action: 'CreateCustomImage', ...NEEDED.CreateCustomImage }
+  const body = await ask({
+    ...given,
+    'DataUDiskIds.3': `d-${'2'.repeat(17)}`,
+    'DataUDiskIds.1': disks[0] ?? '',
+  })
+  assert.deepEqual(body.DataSnapshotIds, [SNAPSHOT_ID, SNAPSHOT_ID.replace(/0$/, '1')])
+  assert.deepEqual(calls[1]?.input, {
+    regionId: 'cn-bj2',
+    projectId: PROJECT_ID,
+    machineId: 'abcdefg0123456789',
+    name: 'a',
+    description: undefined,
+    tag: 'Default',
+    disks: 'system',
+    linkedDiskIds: ['d1111111111111111', '2'.repeat(17)],
   })
 })
 

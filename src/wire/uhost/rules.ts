@@ -1,5 +1,13 @@
 import { Fault, isFault } from '../../image/fault.ts'
-import { type ImageId, type MachineId, type ProjectId, parseId, parseProjectId } from '../../image/ids.ts'
+import {
+  type DiskId,
+  type ImageId,
+  type MachineId,
+  type ProjectId,
+  parseId,
+  parseProjectId,
+  type SnapshotId,
+} from '../../image/ids.ts'
 import type { Region } from '../../image/region.ts'
 import { bad, type ParameterTable, type Parsed, type Rule, readParameters, tooLarge } from './parameter.ts'
 import { isAbsent } from './tree.ts'
@@ -147,6 +155,14 @@ export function imageId(): Rule<ImageId> {
 
 export function machineId(): Rule<MachineId> {
   return scalar('host id', (value, field) => named(field, () => parseId('machine', value)))
+}
+
+export function diskId(): Rule<DiskId> {
+  return scalar('disk id', (value, field) => named(field, () => parseId('disk', value)))
+}
+
+export function snapshotId(): Rule<SnapshotId> {
+  return scalar('snapshot id', (value, field) => named(field, () => parseId('snapshot', value)))
 }
 
 /** Gives a fault that knows no parameter the one that was read. */

@@ -46,12 +46,13 @@ export function createWuyingDoor(options: WuyingDoorOptions): Required<Door> {
     const operation = unpacked.path === '/' ? operations.get(unpacked.action) : undefined
     if (operation === undefined) throw new Fault('absent', '', { reason: 'action-unknown' })
     visit.operation = operation
-    const { userId, secret } = await authenticate(unpacked, options.keyring, options.clock(), windowMs)
+    const nowMs = options.clock()
+    const { userId, secret } = await authenticate(unpacked, options.keyring, nowMs, windowMs)
     const { requestId, sourceIp, secureTransport } = raw
     const caller = await options.keyring.caller(userId, 'wuying', { requestId, sourceIp, secureTransport })
     visit.caller = caller
     const content = await operation.call(
-      { app: options.app, caller, host: visit.host, pageKey: pageKeyOf(secret) },
+      { app: options.app, caller, host: visit.host, pageKey: pageKeyOf(secret), nowMs },
       growTree(unpacked.parameters),
     )
     return envelope(visit.format, 200, `${operation.name}Response`, { ...content, RequestId: requestId })

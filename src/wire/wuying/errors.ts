@@ -92,6 +92,20 @@ const TABLE: readonly Row[] = [
   { reason: 'unsupported', code: fieldCode('Invalid', '.Unsupported'), status: 400 },
   { kind: 'invalid', reason: 'not-custom', code: 'SystemImageNotSupported', status: 403 },
   { kind: 'invalid', reason: 'disk-below-image', code: 'InvalidSystemDiskSize', status: 400 },
+  { kind: 'invalid', reason: 'disk-twice', code: 'InvalidSnapshotIds.DiskTwice', status: 400 },
+  { kind: 'invalid', reason: 'several-machines', code: 'InvalidSnapshotIds.SeveralDesktops', status: 400 },
+  { kind: 'invalid', reason: 'no-system-disk', code: 'InvalidSnapshotIds.NoSystemDisk', status: 400 },
+  { kind: 'invalid', reason: 'disk-missing', code: 'InvalidSnapshotIds.DiskMissing', status: 400 },
+  { kind: 'invalid', reason: 'not-system', code: 'InvalidSnapshotId.NotSystemDisk', status: 400 },
+  { kind: 'invalid', reason: 'not-data', code: 'InvalidDataSnapshotIds.NotDataDisk', status: 400 },
+  {
+    kind: 'invalid',
+    reason: 'several-disks',
+    code: 'InvalidSourceDiskType.SeveralDisks',
+    status: 400,
+    message:
+      'This API takes the system disk, or the data disk of a computer that has one data disk; use the calotype API for the others.',
+  },
   { kind: 'invalid', subject: 'name', code: nameCode, status: 400 },
   { kind: 'invalid', subject: 'description', code: 'InvalidDescription.Malformed', status: 400 },
   {
@@ -108,6 +122,7 @@ const TABLE: readonly Row[] = [
   { kind: 'absent', subject: 'region', code: 'InvalidRegionId.NotFound', status: 404 },
   { kind: 'absent', subject: 'zone', code: 'InvalidZoneId.NotFound', status: 404 },
   { kind: 'absent', subject: 'snapshot', code: 'InvalidSnapshotId.NotFound', status: 404 },
+  { kind: 'absent', subject: 'disk', code: diskCode, status: 404 },
   { kind: 'absent', subject: 'bundle', code: 'InvalidBundleId.NotFound', status: 404 },
   {
     kind: 'absent',
@@ -117,6 +132,7 @@ const TABLE: readonly Row[] = [
 
   { kind: 'conflict', subject: 'machine', code: 'IncorrectDesktopStatus', status: 400 },
   { kind: 'conflict', subject: 'image', code: 'IncorrectImageStatus', status: 400 },
+  { kind: 'conflict', subject: 'snapshot', reason: 'linked', code: 'SnapshotUsedByImage', status: 400 },
   { kind: 'conflict', subject: 'snapshot', code: 'IncorrectSnapshotStatus', status: 400 },
   { kind: 'conflict', subject: 'name', code: 'InvalidImageName.Duplicated', status: 400 },
   { kind: 'conflict', code: 'OperationConflict', status: 400 },
@@ -129,6 +145,7 @@ const TABLE: readonly Row[] = [
 
   // Not a 5xx: clients repeat those, and no repetition heals a damaged image.
   { kind: 'corrupt', subject: 'image', code: 'IncorrectImageStatus', status: 400 },
+  { kind: 'corrupt', subject: 'snapshot', code: 'IncorrectSnapshotStatus', status: 400 },
   { kind: 'unavailable', code: 'ServiceUnavailable', status: 503 },
   { kind: 'corrupt', code: 'InternalError', status: 500 },
 ]
@@ -171,9 +188,19 @@ function codeName(field: string | undefined): string {
 
 function nameCode(_fault: Fault, refused: Refused): string {
   // The inside names its own field, which is none of this cloud's words.
-  return refused.action === 'ecd:CreateDesktops'
-    ? 'InvalidDesktopName.Malformed'
-    : 'InvalidImageName.Malformed'
+  switch (refused.action) {
+    case 'ecd:CreateDesktops':
+      return 'InvalidDesktopName.Malformed'
+    case 'ecd:CreateSnapshot':
+      return 'InvalidSnapshotName.Malformed'
+    default:
+      return 'InvalidImageName.Malformed'
+  }
+}
+
+/** CreateSnapshot names no disk but a kind of disk, of which the computer may have none. */
+function diskCode(_fault: Fault, refused: Refused): string {
+  return refused.action === 'ecd:CreateSnapshot' ? 'InvalidSourceDiskType.NotFound' : 'InvalidDiskId.NotFound'
 }
 
 function notValid(fault: Fault): string {

@@ -1,22 +1,14 @@
-import { createHash } from 'node:crypto'
-import type {
-  App,
-  Caller,
-  ImageFilter,
-  Keyring,
-  MachineBatch,
-  MachineFilter,
-  Page,
-  Paging,
-} from '../../app/contract.ts'
+import type { App, Caller, Keyring, MachineBatch, Page, Paging } from '../../app/contract.ts'
 import { Fault } from '../../image/fault.ts'
-import type { Digest, DiskId, ImageId, MachineId, ProjectId, RegionId, TaskId } from '../../image/ids.ts'
+import type { ImageId, MachineId, ProjectId, RegionId, SnapshotId, TaskId } from '../../image/ids.ts'
 import type { Image } from '../../image/image.ts'
 import type { Machine } from '../../image/machine.ts'
-import { GIB, type Region } from '../../image/region.ts'
+import type { Region } from '../../image/region.ts'
+import type { Snapshot } from '../../image/snapshot.ts'
 import type { Door, WireAnswer } from '../gateway-contract.ts'
 import { createWuyingDoor } from './door.ts'
 import { CREATED_AT_MS, type FakeKey, KEY, rpcRequest } from './fixture-requests.ts'
+import { fakeCore, fakeImage, imageMatches, machineMatches, snapshotMatches } from './fixture-things.ts'
 
 /** An application in memory that answers at once, for the tests of this door. */
 export interface FakeApp extends App {
@@ -24,8 +16,11 @@ export interface FakeApp extends App {
   readonly calls: { readonly name: string; readonly caller: Caller; readonly input: unknown }[]
   readonly imageRows: Image[]
   readonly machineRows: Machine[]
+  readonly snapshotRows: Snapshot[]
   /** Thrown by the next calls, whichever they are, until it is undefined again. */
   failure: unknown
+  /** True: the caller may not see machines. */
+  machinesDenied: boolean
 }
 
 const REGIONS: readonly Region[] = [
@@ -43,72 +38,7 @@ const REGIONS: readonly Region[] = [
   },
 ]
 
-export function fakeCore<Kind extends ImageId | MachineId | DiskId>(label: string): Kind {
-  const digits = createHash('sha256').update(label).digest('hex').slice(0, 17)
-  return digits as Kind
-}
-
-export function fakeImage(name: string, change: Partial<Image> = {}): Image {
-  return {
-    id: fakeCore<ImageId>(name),
-    projectId: 'org-main' as ProjectId,
-    regionId: 'cn-hangzhou' as RegionId,
-    kind: 'custom',
-    origin: 'capture',
-    name,
-    description: '',
-    tag: '',
-    osType: 'Linux',
-    osName: 'Debian 12',
-    state: { at: 'available', digest: 'd'.repeat(64) as Digest },
-    progressPermille: 1000,
-    disks: [
-      { index: 0, sizeBytes: 4 * GIB },
-      { index: 1, sizeBytes: GIB + 1 },
-    ],
-    dataBytes: 0,
-    storedBytes: 0,
-    movedBytes: 0,
-    sourceMachineId: undefined,
-    sourceImageId: undefined,
-    createdAtMs: CREATED_AT_MS,
-    updatedAtMs: CREATED_AT_MS + 61_000,
-    ...change,
-  }
-}
-
-export function fakeMachine(name: string, change: Partial<Machine> = {}): Machine {
-  return {
-    id: fakeCore<MachineId>(name),
-    projectId: 'org-main' as ProjectId,
-    regionId: 'cn-hangzhou' as RegionId,
-    zone: 'cn-hangzhou-a',
-    name,
-    tag: '',
-    labels: [],
-    state: 'running',
-    reason: '',
-    cpuCount: 2,
-    memoryBytes: 4 * GIB,
-    typeName: 'eds.general.2c4g',
-    imageId: fakeCore<ImageId>('base'),
-    imageName: 'base',
-    osType: 'Linux',
-    osName: 'Debian 12',
-    disks: [
-      {
-        id: fakeCore<DiskId>(`${name}-0`),
-        index: 0,
-        sizeBytes: 4 * GIB,
-        base: undefined,
-        category: 'cloud_essd',
-      },
-    ],
-    details: {},
-    createdAtMs: CREATED_AT_MS,
-    ...change,
-  }
-}
+const TASK_ID = 't'.repeat(17) as TaskId
 
 function pageOf<Item>(items: readonly Item[], { offset, limit }: Paging): Page<Item> {
   return { total: items.length, items: items.slice(offset, offset + limit) }
@@ -118,6 +48,7 @@ export function createFakeApp(): FakeApp {
   const calls: FakeApp['calls'][number][] = []
   const imageRows: Image[] = [fakeImage('base', { kind: 'base' })]
   const machineRows: Machine[] = []
+  const snapshotRows: Snapshot[] = []
   const taken = async (name: string, caller: Caller, input: unknown): Promise<void> => {
     if (app.failure !== undefined) throw app.failure
     calls.push({ name, caller, input })
@@ -126,6 +57,12 @@ export function createFakeApp(): FakeApp {
     for (const id of batch.machineIds)
       if (!machineRows.some((machine) => machine.id === id && machine.regionId === batch.regionId))
         throw new Fault('absent', 'There is no such machine.', { subject: 'machine' })
+  }
+  const snapshotOf = (id: SnapshotId): Snapshot => {
+    const snapshot = snapshotRows.find((candidate) => candidate.id === id)
+    if (snapshot === undefined)
+      throw new Fault('absent', 'There is no such snapshot.', { subject: 'snapshot' })
+    return snapshot
   }
   const never = (): never => {
     throw new Error('This door never asks for it.')
@@ -140,7 +77,9 @@ export function createFakeApp(): FakeApp {
     calls,
     imageRows,
     machineRows,
+    snapshotRows,
     failure: undefined,
+    machinesDenied: false,
     regions: {
       async list(caller) {
         await taken('regions.list', caller, {})
@@ -160,7 +99,14 @@ export function createFakeApp(): FakeApp {
       async capture(caller, input) {
         await taken('images.capture', caller, input)
         machinesOf({ regionId: input.regionId, machineIds: [input.machineId] })
-        return { imageId: fakeCore<ImageId>(`image-${calls.length}`), taskId: 't'.repeat(17) as TaskId }
+        return { imageId: fakeCore<ImageId>(`image-${calls.length}`), taskId: TASK_ID, snapshotIds: [] }
+      },
+      lineage: never,
+      plan: never,
+      async compose(caller, input) {
+        await taken('images.compose', caller, input)
+        for (const id of input.snapshotIds) snapshotOf(id)
+        return { imageId: fakeCore<ImageId>(`image-${calls.length}`), taskId: TASK_ID }
       },
       copy: never,
       import: never,
@@ -183,6 +129,35 @@ export function createFakeApp(): FakeApp {
         }
       },
     },
+    snapshots: {
+      async create(caller, input) {
+        await taken('snapshots.create', caller, input)
+        machinesOf({ regionId: input.regionId, machineIds: [input.machineId] })
+        return { snapshotId: fakeCore<SnapshotId>(`snapshot-${calls.length}`), taskId: TASK_ID }
+      },
+      async list(caller, filter, paging) {
+        await taken('snapshots.list', caller, { filter, paging })
+        return pageOf(
+          snapshotRows.filter((snapshot) => snapshotMatches(snapshot, filter)),
+          paging,
+        )
+      },
+      async remove(caller, input) {
+        await taken('snapshots.remove', caller, input)
+        for (const id of input.snapshotIds) {
+          const snapshot = snapshotRows.find((candidate) => candidate.id === id)
+          if (snapshot?.imageId !== undefined)
+            throw new Fault('conflict', 'It belongs to an image.', { subject: 'snapshot', reason: 'linked' })
+        }
+      },
+      async reset(caller, input) {
+        await taken('snapshots.reset', caller, input)
+        const { machineId } = snapshotOf(input.snapshotId)
+        machinesOf({ regionId: input.regionId, machineIds: [machineId] })
+        return { taskId: TASK_ID }
+      },
+    },
+    snapshotPolicies: { create: never, list: never, change: never, remove: never },
     machines: {
       async create(caller, input) {
         await taken('machines.create', caller, input)
@@ -191,6 +166,7 @@ export function createFakeApp(): FakeApp {
       },
       async list(caller, filter, paging) {
         await taken('machines.list', caller, { filter, paging })
+        if (app.machinesDenied) throw new Fault('denied', 'No.', { subject: 'policy', reason: 'implicit' })
         return pageOf(
           machineRows.filter((machine) => machineMatches(machine, filter)),
           paging,
@@ -206,30 +182,6 @@ export function createFakeApp(): FakeApp {
     store: { collect: never, scrub: never, usage: never },
   }
   return app
-}
-
-function imageMatches(image: Image, filter: ImageFilter): boolean {
-  return (
-    image.regionId === filter.regionId &&
-    (filter.ids?.includes(image.id) ?? true) &&
-    (filter.kinds?.includes(image.kind) ?? true) &&
-    (filter.states?.includes(image.state.at) ?? true) &&
-    (filter.osType ?? image.osType) === image.osType &&
-    (filter.name ?? image.name) === image.name
-  )
-}
-
-function machineMatches(machine: Machine, filter: MachineFilter): boolean {
-  return (
-    machine.regionId === filter.regionId &&
-    (filter.ids?.includes(machine.id) ?? true) &&
-    (filter.states?.includes(machine.state) ?? true) &&
-    (filter.imageIds?.includes(machine.imageId) ?? true) &&
-    (filter.name ?? machine.name) === machine.name &&
-    (filter.labels ?? []).every(({ key, value }) =>
-      machine.labels.some((label) => label.key === key && (value ?? label.value) === label.value),
-    )
-  )
 }
 
 export interface FakeKeyring extends Keyring {

@@ -19,6 +19,8 @@ export interface Context {
   readonly host: string
   /** Keys the page tokens of this caller. */
   readonly pageKey: Uint8Array
+  /** The moment of the request, in milliseconds since 1970. */
+  readonly nowMs: number
 }
 
 /** An answer without its RequestId: flat, in the order in which it is written. */

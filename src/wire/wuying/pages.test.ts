@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import { createBench, fakeImage } from './fixture.ts'
+import { createBench } from './fixture.ts'
 import { contentOf, refusalOf } from './fixture-requests.ts'
 import { BASE, benchWithRows, DESKTOP, OWN } from './fixture-rows.ts'
+import { fakeImage } from './fixture-things.ts'
 
 suite('filters and pages', () => {
   const names = async (action: string, parameters: Record<string, string>): Promise<unknown[]> => {
@@ -76,7 +77,6 @@ suite('filters and pages', () => {
     [{ GroupId: 'dg-1' }, []],
     [{ QosRuleId: 'qos-1' }, []],
     [{ OfficeSiteName: 'x' }, []],
-    [{ SnapshotPolicyId: 'sp-1' }, []],
     [{ GpuInstanceGroupId: 'x' }, []],
   ]
   for (const [parameters, expected] of desktops)

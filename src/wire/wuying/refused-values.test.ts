@@ -1,12 +1,17 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import type { MachineId } from '../../image/ids.ts'
-import { fakeCore } from './fixture.ts'
+import type { MachineId, SnapshotId } from '../../image/ids.ts'
 import { refusalOf } from './fixture-requests.ts'
-import { attachment, BASE, benchWithRows, DESKTOP, LEAST } from './fixture-rows.ts'
+import { attachment, BASE, benchWithRows, DATA, DESKTOP, LEAST, ROOT } from './fixture-rows.ts'
+import { fakeCore } from './fixture-things.ts'
 
-/** Refused values: operation, parameters beyond the least form, status, code. */
-const BAD: [string, Record<string, string>, number, string][] = [
+const NO_SNAPSHOT = `s-${fakeCore<SnapshotId>('none')}`
+const ORPHAN = `s-${fakeCore<SnapshotId>('orphan')}`
+const LINKED = `s-${fakeCore<SnapshotId>('linked')}`
+
+/** Operation, parameters beyond the least form, status, code. */
+type Bad = [string, Record<string, string>, number, string]
+const BAD: Bad[] = [
   ['DescribeRegions', { AcceptLanguage: 'x'.repeat(33) }, 400, 'InvalidAcceptLanguage'],
   ['StartDesktops', { 'DesktopId.1': 'ecd-unknown' }, 404, 'InvalidDesktopId.NotFound'],
   [
@@ -37,10 +42,52 @@ const BAD: [string, Record<string, string>, number, string][] = [
   ['CreateImage', { DiskType: 'DATA' }, 400, 'InvalidDiskType'],
   ['CreateImage', { AutoCleanUserdata: 'yes' }, 400, 'InvalidAutoCleanUserdata'],
   ['CreateImage', { AutoCleanUserdata: 'true' }, 400, 'InvalidAutoCleanUserdata.Unsupported'],
-  ['CreateImage', { DesktopId: '', SnapshotId: 's-1' }, 400, 'InvalidSnapshotId.Unsupported'],
-  ['CreateImage', { 'SnapshotIds.1': 's-1' }, 400, 'InvalidSnapshotIds.Unsupported'],
+  ['CreateImage', { DesktopId: '', SnapshotId: 's-1' }, 404, 'InvalidSnapshotId.NotFound'],
+  ['CreateImage', { SnapshotId: NO_SNAPSHOT }, 404, 'InvalidSnapshotId.NotFound'],
+  ['CreateImage', { 'SnapshotIds.1': 's-1' }, 404, 'InvalidSnapshotId.NotFound'],
+  ['CreateImage', { 'SnapshotIds.1': ROOT, 'SnapshotIds.2': NO_SNAPSHOT }, 404, 'InvalidSnapshotId.NotFound'],
   ['CreateImage', { SnapshotIds: '["s-1"]' }, 400, 'InvalidSnapshotIds'],
-  ['CreateImage', { 'DataSnapshotIds.1': 's-1' }, 400, 'InvalidDataSnapshotIds.Unsupported'],
+  ['CreateImage', { 'DataSnapshotIds.1': 's-1' }, 404, 'InvalidSnapshotId.NotFound'],
+  ['CreateImage', { 'DataSnapshotIds.0': DATA }, 400, 'InvalidDataSnapshotIds'],
+  ['CreateImage', { SnapshotId: ROOT, DesktopId: 'ecd-unknown' }, 404, 'InvalidDesktopId.NotFound'],
+  ['CreateImage', { SnapshotId: ROOT, DiskType: 'system' }, 400, 'InvalidDiskType'],
+  [
+    'CreateImage',
+    { SnapshotId: ROOT, AutoCleanUserdata: 'true' },
+    400,
+    'InvalidAutoCleanUserdata.Unsupported',
+  ],
+  ['CreateSnapshot', { DesktopId: 'ecd-unknown' }, 404, 'InvalidDesktopId.NotFound'],
+  ['CreateSnapshot', { DesktopId: `ecd-${'0'.repeat(17)}` }, 404, 'InvalidDesktopId.NotFound'],
+  ...['auto', 'auto-1', 'automatic', 'x', '1st', '_a', '-a', 'a b', 'a.b', 'a:b', 'x'.repeat(128), 'a\n'].map(
+    (SnapshotName): Bad => ['CreateSnapshot', { SnapshotName }, 400, 'InvalidSnapshotName.Malformed'],
+  ),
+  ['CreateSnapshot', { Description: 'x'.repeat(129) }, 400, 'InvalidDescription.Malformed'],
+  ['CreateSnapshot', { Description: 'a\u0007b' }, 400, 'InvalidDescription.Malformed'],
+  ['CreateSnapshot', { SourceDiskType: 'ALL' }, 400, 'InvalidSourceDiskType'],
+  ['DescribeSnapshots', { MaxResults: '0' }, 400, 'InvalidMaxResults'],
+  ['DescribeSnapshots', { MaxResults: '101' }, 400, 'InvalidMaxResults'],
+  ['DescribeSnapshots', { NextToken: 'AAAA' }, 400, 'InvalidNextToken'],
+  ['DescribeSnapshots', { SnapshotType: 'manual' }, 400, 'InvalidSnapshotType'],
+  ['DescribeSnapshots', { SourceDiskType: 'ALL' }, 400, 'InvalidSourceDiskType'],
+  ['DescribeSnapshots', { OsType: 'BeOS' }, 400, 'InvalidOsType'],
+  ['DescribeSnapshots', { StartTime: 'yesterday' }, 400, 'InvalidStartTime'],
+  ['DescribeSnapshots', { EndTime: '2026-11-21T19:44Z' }, 400, 'InvalidEndTime'],
+  [
+    'DescribeSnapshots',
+    { StartTime: '2026-11-21T19:44:49Z', EndTime: '2026-11-21T19:44:48Z' },
+    400,
+    'InvalidEndTime',
+  ],
+  ['DescribeSnapshots', { SnapshotName: 'x'.repeat(129) }, 400, 'InvalidSnapshotName'],
+  ['DescribeSnapshots', { Creator: 'a\u0007b' }, 400, 'InvalidCreator'],
+  ['DeleteSnapshot', { 'SnapshotId.2': '' }, 400, 'InvalidSnapshotId'],
+  ['DeleteSnapshot', { 'SnapshotId.2': LINKED }, 400, 'SnapshotUsedByImage'],
+  ['DeleteSnapshot', { 'SnapshotId.x': ROOT }, 400, 'InvalidSnapshotId'],
+  ['ResetSnapshot', { SnapshotId: 's-unknown' }, 404, 'InvalidSnapshotId.NotFound'],
+  ['ResetSnapshot', { SnapshotId: NO_SNAPSHOT }, 404, 'InvalidSnapshotId.NotFound'],
+  ['ResetSnapshot', { SnapshotId: ORPHAN }, 404, 'InvalidDesktopId.NotFound'],
+  ['ResetSnapshot', { StopDesktop: 'yes' }, 400, 'InvalidStopDesktop'],
   ['CreateImage', { DesktopId: '' }, 400, 'MissingDesktopId'],
   ['DescribeImages', { MaxResults: '0' }, 400, 'InvalidMaxResults'],
   ['DescribeImages', { MaxResults: '101' }, 400, 'InvalidMaxResults'],
@@ -123,7 +170,8 @@ const BAD: [string, Record<string, string>, number, string][] = [
   ['CreateDesktops', { DesktopMemberIp: '10.0.0.1' }, 400, 'InvalidDesktopMemberIp.Unsupported'],
   ['CreateDesktops', { GroupId: 'dg-1' }, 404, 'InvalidGroupId.NotFound'],
   ['CreateDesktops', { TimerGroupId: 'ccg-1' }, 404, 'InvalidTimerGroupId.NotFound'],
-  ['CreateDesktops', { SnapshotPolicyId: 'sp-1' }, 404, 'InvalidSnapshotPolicyId.NotFound'],
+  ['CreateDesktops', { SnapshotPolicyId: 'sp-1' }, 400, 'InvalidSnapshotPolicyId.Unsupported'],
+  ['DescribeDesktops', { SnapshotPolicyId: 'sp-1' }, 400, 'InvalidSnapshotPolicyId.Unsupported'],
   ['CreateDesktops', { QosRuleId: 'qos-1' }, 404, 'InvalidQosRuleId.NotFound'],
   ['CreateDesktops', { AutoPay: 'x' }, 400, 'InvalidAutoPay'],
   ['CreateDesktops', { AutoRenew: 'x' }, 400, 'InvalidAutoRenew'],
@@ -146,5 +194,8 @@ suite('values that are refused', () => {
   test('more than 100 ids in one call', async () => {
     const many = Object.fromEntries(Array.from({ length: 101 }, (_, i) => [`DesktopId.${i + 1}`, DESKTOP]))
     assert.deepEqual(refusalOf(await benchWithRows().ask('StopDesktops', many)), [400, 'InvalidDesktopId'])
+    const snapshots = Object.fromEntries(Object.entries(many).map(([, id], i) => [`SnapshotId.${i + 1}`, id]))
+    const answer = await benchWithRows().ask('DeleteSnapshot', snapshots)
+    assert.deepEqual(refusalOf(answer), [400, 'InvalidSnapshotId'])
   })
 })

@@ -1,5 +1,5 @@
 import { Fault } from '../../image/fault.ts'
-import { type ImageId, type MachineId, parseId } from '../../image/ids.ts'
+import { type ImageId, type MachineId, parseId, type SnapshotId } from '../../image/ids.ts'
 import { type Parameters, type Parsed, type Rule, readParameters } from './parameter.ts'
 import { type ParameterNode, treeOfJson } from './tree.ts'
 
@@ -50,6 +50,17 @@ export const description = shaped(
   /^(?!https?:\/\/)[^\p{Cc}]{2,256}$/iu,
 )
 
+/** Names that begin with `auto` are those of snapshots by the clock. Source: wuying.md §4.2.1. */
+export const snapshotName = shaped(
+  '2 to 127 characters: a letter, then letters, digits, underscores and hyphens, not beginning with auto',
+  /^(?!auto)\p{L}[\p{L}\p{N}_-]{1,126}$/u,
+)
+
+export const snapshotDescription = shaped(
+  '1 to 128 characters without control characters',
+  /^[^\p{Cc}]{1,128}$/u,
+)
+
 export const desktopName = shaped(
   '1 to 64 characters: a letter, then letters, digits, colons, underscores, periods and hyphens',
   /^\p{L}[\p{L}\p{N}:_.-]{0,63}$/u,
@@ -71,14 +82,22 @@ export function oneOf<const Choice extends string>(...choices: readonly Choice[]
   return scalar(`one of ${choices.join(', ')}`, (value) => choices.find((choice) => choice === value))
 }
 
+/** As `oneOf`, for words that clients write in more than one way; the value is the word as given here. */
+export function oneOfAnyCase<const Choice extends string>(...choices: readonly Choice[]): Rule<Choice> {
+  return scalar(`one of ${choices.join(', ')}, in any case`, (value) =>
+    choices.find((choice) => choice.toLowerCase() === value.toLowerCase()),
+  )
+}
+
 /** `yyyy-MM-ddTHH:mm:ssZ`, UTC. */
 export const time: Rule<string> = scalar('a time like 2026-01-31T08:00:00Z', (value) =>
   /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(value) && !Number.isNaN(Date.parse(value)) ? value : undefined,
 )
 
-/** The id of an image or computer that has to exist: one that nobody could have been given is Fault 'absent'. */
+/** The id of a thing that has to exist: one that nobody could have been given is Fault 'absent'. */
 export const imageId: Rule<ImageId> = scalar('an image id', (value) => parseId('image', value))
 export const machineId: Rule<MachineId> = scalar('a cloud computer id', (value) => parseId('machine', value))
+export const snapshotId: Rule<SnapshotId> = scalar('a snapshot id', (value) => parseId('snapshot', value))
 
 /** `Name.1`, `Name.2`, …; one value may also come under the bare name. Order is that of the numbers. */
 export function list<Value>(item: Rule<Value>, lengthMax: number): Rule<readonly Value[]> {

@@ -1,7 +1,8 @@
 import type { Image } from '../../image/image.ts'
 import type { Machine, MachineState } from '../../image/machine.ts'
+import type { Snapshot } from '../../image/snapshot.ts'
 
-/** `yyyy-MM-ddTHH:mm:ssZ`: images. Source: wuying.md §1.8. */
+/** `yyyy-MM-ddTHH:mm:ssZ`: images and snapshots. Source: wuying.md §1.8. */
 export function spellSecond(timeMs: number): string {
   return `${new Date(timeMs).toISOString().slice(0, 19)}Z`
 }
@@ -70,4 +71,15 @@ export function stateOfImageStatus(status: ImageStatus): Image['state']['at'] {
     default:
       return status satisfies never
   }
+}
+
+const STATUS_OF_SNAPSHOT: Record<Snapshot['state']['at'], 'PROGRESSING' | 'ACCOMPLISHED' | 'FAILED'> = {
+  creating: 'PROGRESSING',
+  available: 'ACCOMPLISHED',
+  failed: 'FAILED',
+}
+
+/** Source: wuying.md §5.3. */
+export function spellSnapshotStatus(state: Snapshot['state']): 'PROGRESSING' | 'ACCOMPLISHED' | 'FAILED' {
+  return STATUS_OF_SNAPSHOT[state.at]
 }

@@ -1,14 +1,27 @@
-import { spellId, type TaskId } from '../../../image/ids.ts'
+import { CONSISTENCIES } from '../../../image/consistency.ts'
+import { type SnapshotId, spellId, type TaskId } from '../../../image/ids.ts'
 import { distinct, id, ids, list, oneOf, optional, project, text, withDefault } from '../fields.ts'
 import { type Route, route } from '../route.ts'
-import { showImage } from '../show.ts'
+import { showImage, showWholeImage } from '../show.ts'
 import { paging, place } from './common.ts'
 
 // How long a name or a description may be is the image's own rule; these bounds only keep nonsense out.
 const name = text(256, { lengthMin: 1, subject: 'name' })
 const description = optional(text(1024, { subject: 'description' }))
 const tag = optional(text(128))
+/** What may be asked of a capture. */
+const wish = {
+  ...place,
+  machineId: id('machine'),
+  name: optional(name),
+  description,
+  tag,
+  disks: withDefault(oneOf('system', 'all'), 'all'),
+  consistency: withDefault(oneOf('best', ...CONSISTENCIES), 'best'),
+  linkedDisks: optional(list(id('disk'), 16)),
+}
 const task = (taskId: TaskId) => spellId('task', taskId, 'native')
+const snapshot = (snapshotId: SnapshotId) => spellId('snapshot', snapshotId, 'native')
 
 export const imageRoutes: readonly Route[] = [
   route({
@@ -51,7 +64,7 @@ export const imageRoutes: readonly Route[] = [
     method: 'GET',
     path: '/v1/images/:id',
     useCase: 'images.list',
-    about: 'One image.',
+    about: 'One image, with its lineage: what it was made from, the nearest first.',
     status: 200,
     fields: { ...place, id: id('image') },
     async run({ app, caller, region }, parameters) {
@@ -60,7 +73,8 @@ export const imageRoutes: readonly Route[] = [
         projectId: parameters.project,
         imageId: parameters.id,
       }
-      return showImage(await app.images.get(caller, where))
+      const image = await app.images.get(caller, where)
+      return showWholeImage(image, await app.images.lineage(caller, where))
     },
   }),
   route({
@@ -77,9 +91,11 @@ export const imageRoutes: readonly Route[] = [
       kind: withDefault(oneOf('base', 'custom'), 'custom'),
       osType: withDefault(oneOf('Linux', 'Windows'), 'Linux'),
       osName: withDefault(text(128), ''),
+      firmware: withDefault(oneOf('bios', 'uefi'), 'bios'),
+      bus: withDefault(oneOf('virtio-blk', 'virtio-scsi'), 'virtio-blk'),
     },
     async run({ app, caller, region }, parameters) {
-      const { fileName, kind, osType, osName } = parameters
+      const { fileName, kind, osType, osName, firmware, bus } = parameters
       const made = await app.images.import(caller, {
         regionId: region(parameters.region),
         projectId: parameters.project,
@@ -89,6 +105,8 @@ export const imageRoutes: readonly Route[] = [
         kind,
         osType,
         osName,
+        firmware,
+        bus,
       })
       return { imageId: spellId('image', made.imageId, 'native'), taskId: task(made.taskId) }
     },
@@ -97,26 +115,55 @@ export const imageRoutes: readonly Route[] = [
     method: 'POST',
     path: '/v1/images/capture',
     useCase: 'images.capture',
-    about: 'Makes an image of a machine that is running or stopped.',
+    about:
+      "Makes an image of a machine that is running or stopped. `consistency`: the least that its disks have to be worth, or the best that can be had. Of `linkedDisks`, which are not in the image, snapshots are made at the same moment; they belong to the image and go with it. The image has the machine's labels, and its tag where none is named.",
+    status: 202,
+    fields: wish,
+    async run({ app, caller, region }, parameters) {
+      const { region: regionName, project: projectId, linkedDisks: linkedDiskIds, ...rest } = parameters
+      const input = { regionId: region(regionName), projectId, ...rest, linkedDiskIds }
+      const made = await app.images.capture(caller, input)
+      return {
+        imageId: spellId('image', made.imageId, 'native'),
+        taskId: task(made.taskId),
+        snapshotIds: made.snapshotIds.map(snapshot),
+      }
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/images/plan',
+    useCase: 'images.plan',
+    about:
+      "What a capture would do, on paper: the task's output says for each disk its size, how it would be read and why, and what that means in bytes; then the consistency that can be had, space, quota, and as `blockers` why it would be refused. Where a blocker keeps the disks from being looked at, `readBytes`, `dataBytes` and `newBytes` are null. Nothing is made; a running guest stands still for milliseconds.",
+    status: 202,
+    fields: wish,
+    async run({ app, caller, region }, parameters) {
+      const { region: regionName, project: projectId, linkedDisks: linkedDiskIds, ...rest } = parameters
+      const input = { regionId: region(regionName), projectId, ...rest, linkedDiskIds }
+      const made = await app.images.plan(caller, input)
+      return { taskId: task(made.taskId) }
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/images/compose',
+    useCase: 'images.compose',
+    about:
+      "Makes an image of snapshots of one machine's disks, its system disk among them; no byte is moved. With `disks` 'all' every disk of the machine has to be there (and the machine too, which knows its disks), with 'system' no other may be. It has the machine's labels, and its tag where none is named, as long as the machine is there.",
     status: 202,
     fields: {
       ...place,
-      machineId: id('machine'),
+      snapshotIds: list(id('snapshot'), 17),
+      machineId: optional(id('machine')),
+      disks: optional(oneOf('system', 'all')),
       name: optional(name),
       description,
       tag,
-      disks: withDefault(oneOf('system', 'all'), 'all'),
     },
     async run({ app, caller, region }, parameters) {
-      const made = await app.images.capture(caller, {
-        regionId: region(parameters.region),
-        projectId: parameters.project,
-        machineId: parameters.machineId,
-        name: parameters.name,
-        description: parameters.description,
-        tag: parameters.tag,
-        disks: parameters.disks,
-      })
+      const { region: regionName, project: projectId, ...rest } = parameters
+      const made = await app.images.compose(caller, { regionId: region(regionName), projectId, ...rest })
       return { imageId: spellId('image', made.imageId, 'native'), taskId: task(made.taskId) }
     },
   }),
@@ -162,7 +209,8 @@ export const imageRoutes: readonly Route[] = [
     method: 'DELETE',
     path: '/v1/images/:id',
     useCase: 'images.remove',
-    about: 'Takes an image off the lists; one that is being made is cancelled.',
+    about:
+      'Takes an image off the lists, with the snapshots that belong to it; one that is being made is cancelled.',
     status: 200,
     fields: { ...place, id: id('image') },
     async run({ app, caller, region }, parameters) {

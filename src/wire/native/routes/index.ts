@@ -4,6 +4,8 @@ import { imageRoutes } from './images.ts'
 import { machineRoutes } from './machines.ts'
 import { projectRoutes } from './projects.ts'
 import { regionRoutes } from './regions.ts'
+import { snapshotPolicyRoutes } from './snapshot-policies.ts'
+import { snapshotRoutes } from './snapshots.ts'
 import { storeRoutes } from './store.ts'
 import { taskRoutes } from './tasks.ts'
 import { userRoutes } from './users.ts'
@@ -14,6 +16,8 @@ export const routes: readonly Route[] = [
   ...projectRoutes,
   ...userRoutes,
   ...imageRoutes,
+  ...snapshotRoutes,
+  ...snapshotPolicyRoutes,
   ...machineRoutes,
   ...consoleRoutes,
   ...taskRoutes,

@@ -9,6 +9,12 @@ const MIB = 1024 ** 2
 const TIB = 1024 ** 4
 const name = text(256, { lengthMin: 1, subject: 'name' })
 const diskBytes = integer(MIB, 64 * TIB)
+const dataDisk = object({
+  sizeBytes: diskBytes,
+  category: withDefault(text(64), ''),
+  bus: optional(oneOf('virtio-blk', 'virtio-scsi')),
+  snapshotId: optional(id('snapshot')),
+})
 const one = { ...place, id: id('machine') }
 const spell = (machineId: MachineId) => spellId('machine', machineId, 'native')
 
@@ -74,7 +80,8 @@ export const machineRoutes: readonly Route[] = [
     method: 'POST',
     path: '/v1/machines',
     useCase: 'machines.create',
-    about: 'Launches one or more machines from an image.',
+    about:
+      'Launches one or more machines from an image. Processors, memory, firmware and buses are as the image remembers them, unless they are named; else 1 and 512 MiB. More disks are empty, or have the content of a snapshot.',
     status: 202,
     fields: {
       ...place,
@@ -83,15 +90,12 @@ export const machineRoutes: readonly Route[] = [
       name,
       numberedNames: withDefault(flag, true),
       count: withDefault(integer(1, 100), 1),
-      cpuCount: withDefault(integer(1, 256), 1),
-      memoryBytes: withDefault(integer(16 * MIB, 4 * TIB), 512 * MIB),
+      cpuCount: optional(integer(1, 256)),
+      memoryBytes: optional(integer(16 * MIB, 4 * TIB)),
       typeName: withDefault(text(64), ''),
       systemDiskBytes: optional(diskBytes),
       systemDiskCategory: withDefault(text(64), ''),
-      dataDisks: withDefault(
-        list(object({ sizeBytes: diskBytes, category: withDefault(text(64), '') }), 16),
-        [],
-      ),
+      dataDisks: withDefault(list(dataDisk, 16), []),
       tag: withDefault(text(128), ''),
       labels: withDefault(list(object({ key: text(128, { lengthMin: 1 }), value: text(128) }), 20), []),
     },

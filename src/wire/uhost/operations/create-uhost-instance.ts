@@ -48,7 +48,7 @@ export const createUHostInstance = defineOperation({
     ),
     ...ACCEPTED_AT_CREATION,
   },
-  words: { image: 'ImageId', zone: 'Zone', name: 'Name', disk: 'Disks' },
+  words: { image: 'ImageId', zone: 'Zone', name: 'Name', disk: 'Disks', snapshot: 'Disks' },
   async run({ app, caller }, given) {
     refuseBadLogin(given.LoginMode, given.Password)
     if (given.MinCount > given.MaxCount) throw bad('MinCount', 'Give at most MaxCount.')
@@ -65,7 +65,11 @@ export const createUHostInstance = defineOperation({
       typeName: given.MachineType,
       systemDiskBytes: plan.boot.sizeGib === undefined ? undefined : plan.boot.sizeGib * GIB,
       systemDiskCategory: plan.boot.type,
-      dataDisks: plan.data.map(({ sizeGib, type }) => ({ sizeBytes: sizeGib * GIB, category: type })),
+      dataDisks: plan.data.map(({ sizeGib, type, ...content }) => ({
+        sizeBytes: sizeGib * GIB,
+        category: type,
+        ...content,
+      })),
       tag: given.Tag,
       labels: (given.Labels ?? []).map((label) => ({ key: label.Key, value: label.Value ?? '' })),
       details: keepTold({

@@ -64,7 +64,7 @@ function imageRow(image: Image, zone: string) {
     ImageSize: gibCeil(image.disks[0]?.sizeBytes ?? 0),
     MinimalCPU: '',
     MaintainEol: '',
-    DataSnapshotIds: [],
+    DataSnapshotIds: image.snapshotIds.map((id) => spellId('snapshot', id, 'uhost')),
     SupportedGPUTypes: [],
     SceneCategories: [],
     PrimarySoftware: '',

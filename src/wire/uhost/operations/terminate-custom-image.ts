@@ -7,7 +7,8 @@ import { imageId } from '../rules.ts'
 export const terminateCustomImage = defineOperation({
   name: 'TerminateCustomImage',
   useCase: 'images.remove',
-  summary: 'Removes a custom image; one that is being made or copied is given up.',
+  summary:
+    'Removes a custom image with the snapshots that belong to it; one that is being made or copied is given up.',
   parameters: { ...PLACE, ImageId: required(imageId()) },
   words: { image: 'ImageId' },
   async run({ app, caller }, given) {

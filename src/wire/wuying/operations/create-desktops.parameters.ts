@@ -151,8 +151,10 @@ export const createDesktopsParameters = {
   ),
   SnapshotPolicyId: refused(
     text(),
-    'refused: there are no snapshot policies here yet',
-    noneExist('There are no snapshot policies here yet.'),
+    'refused: a snapshot policy names its computers itself, through our own API',
+    unsupported(
+      'A snapshot policy names its computers itself. Leave it out, then name the computer in the policy.',
+    ),
   ),
   QosRuleId: refused(
     text(),

@@ -1,5 +1,6 @@
 import { PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, pagingParameters } from '../page.ts'
-import { accepted, optional } from '../parameter.ts'
+import { accepted, optional, refused } from '../parameter.ts'
+import { unsupported } from '../refusals.ts'
 import { boolean, integer, list, oneOf, text, time } from '../rules.ts'
 import { DESKTOP_STATUSES } from '../spell.ts'
 import { tags } from '../tags.ts'
@@ -39,7 +40,11 @@ export const describeDesktopsParameters = {
   GpuInstanceGroupId: optional(text(), noneHave('a GPU group')),
   OfficeSiteName: optional(text(), noneHave('a named office network')),
   QosRuleId: optional(text(), noneHave('a bandwidth rule')),
-  SnapshotPolicyId: optional(text(), noneHave('a snapshot policy')),
+  SnapshotPolicyId: refused(
+    text(),
+    'refused: which computers a snapshot policy names is told by our own API alone',
+    unsupported('Ask our own API for the snapshot policy: it names its computers. Leave it out here.'),
+  ),
   FillResourceGroup: optional(boolean, 'true: ResourceGroups is filled'),
   ...pagingParameters,
   PageNumber: optional(
@@ -53,7 +58,7 @@ export const describeDesktopsParameters = {
   FilterDesktopGroup: accepted(boolean, 'there are no pool members to leave out or show'),
   BusinessChannel: accepted(text(), 'without a published meaning'),
   ExpiredTime: accepted(time, 'nothing expires here'),
-  IncludeAutoSnapshotPolicy: accepted(boolean, 'without a published meaning; there are no snapshot policies'),
+  IncludeAutoSnapshotPolicy: accepted(boolean, 'without a published meaning'),
   MultiResource: accepted(boolean, 'without a published meaning'),
   QueryFotaUpdate: accepted(boolean, 'there are no image versions to update to'),
 } as const

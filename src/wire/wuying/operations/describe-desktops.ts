@@ -88,7 +88,6 @@ function wantsWhatIsNotHere(filters: Filters): boolean {
     filters.GpuInstanceGroupId !== undefined ||
     filters.OfficeSiteName !== undefined ||
     filters.QosRuleId !== undefined ||
-    filters.SnapshotPolicyId !== undefined ||
     filters.ProtocolType === 'HDX' ||
     (filters.ManagementFlag !== undefined && filters.ManagementFlag !== 'NoFlag') ||
     filters.SubPayType === 'duration' ||

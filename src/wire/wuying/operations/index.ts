@@ -1,11 +1,15 @@
 import type { Operation } from '../operation.ts'
 import { createDesktops } from './create-desktops.ts'
 import { createImage } from './create-image.ts'
+import { createSnapshot } from './create-snapshot.ts'
 import { deleteDesktops } from './delete-desktops.ts'
 import { deleteImages } from './delete-images.ts'
+import { deleteSnapshot } from './delete-snapshot.ts'
 import { describeDesktops } from './describe-desktops.ts'
 import { describeImages } from './describe-images.ts'
 import { describeRegions } from './describe-regions.ts'
+import { describeSnapshots } from './describe-snapshots.ts'
+import { resetSnapshot } from './reset-snapshot.ts'
 import { startDesktops } from './start-desktops.ts'
 import { stopDesktops } from './stop-desktops.ts'
 
@@ -20,4 +24,8 @@ export const OPERATIONS: readonly Operation[] = [
   createImage,
   describeImages,
   deleteImages,
+  createSnapshot,
+  describeSnapshots,
+  deleteSnapshot,
+  resetSnapshot,
 ]

@@ -12,8 +12,8 @@ export const stopDesktops = operation({
     // The published type is a text here, though RebootDesktops has a boolean under the same name.
     CreateSnapshot: refused(
       boolean,
-      'false has no effect; true is refused until snapshots arrive with a later release',
-      unlessFalse('Snapshots arrive with a later release. Stop without one, or use CreateImage first.'),
+      'false has no effect; true is refused: which disks it takes is not published',
+      unlessFalse('Stopping takes no snapshots here. Call CreateSnapshot for each disk you mean, then stop.'),
     ),
     OsUpdate: refused(
       boolean,

@@ -1,0 +1,102 @@
+import { type Command, Option } from 'commander'
+import type { CaptureReport } from '../../app/contract.ts'
+import {
+  act,
+  clientCommand,
+  collect,
+  consistent,
+  type PlaceFlags,
+  type ProgramParts,
+  placed,
+  type WaitFlags,
+  waiting,
+} from '../options.ts'
+import type { Session, SessionFlags } from '../session.ts'
+
+export interface Made {
+  readonly imageId: string
+  readonly taskId: string
+  readonly snapshotIds?: readonly string[]
+}
+
+interface CreateFlags extends SessionFlags, PlaceFlags, WaitFlags {
+  readonly machine?: string
+  readonly fromSnapshot?: readonly string[]
+  readonly name?: string
+  readonly description?: string
+  readonly tag?: string
+  readonly disks?: string
+  readonly consistency?: string
+  readonly linkedDisk?: readonly string[]
+  readonly dryRun?: boolean
+}
+
+/** Declares `image create`: of a machine, on paper only, or of snapshots. */
+export function imageCreateCommand(image: Command, parts: ProgramParts): void {
+  const command = waiting(
+    placed(clientCommand(image, 'create', 'an image of a machine, running or stopped, or of snapshots')),
+    'until it is available',
+  )
+  consistent(command)
+    .option('--machine <id>', 'the machine')
+    .addOption(
+      new Option(
+        '--from-snapshot <id...>',
+        "snapshots of one machine's disks instead; no byte is moved",
+      ).conflicts(['dryRun', 'consistency', 'linkedDisk']),
+    )
+    .option('--name <name>', 'the name of the image')
+    .option('--description <text>', 'what it is')
+    .option('--tag <tag>', 'a business group')
+    .addOption(
+      new Option('--disks <disks>', 'the system disk alone, or all (default)').choices(['system', 'all']),
+    )
+    .option(
+      '--linked-disk <id>',
+      'a disk to make a snapshot of at the same moment, which goes with the image; may be repeated',
+      collect((text) => text),
+    )
+    .option('--dry-run', 'only says what would be read, what can be had, and what is in the way')
+    .action(act(parts, create))
+}
+
+async function create(session: Session, flags: CreateFlags): Promise<void> {
+  const { region, project, name, description, tag, disks, consistency, machine: machineId } = flags
+  const { client } = session
+  if (flags.fromSnapshot !== undefined) {
+    const place = { region, project, snapshotIds: flags.fromSnapshot, machineId, disks }
+    const body = { ...place, name, description, tag }
+    return follow(session, flags, await client.call<Made>('POST', '/v1/images/compose', { body }))
+  }
+  if (machineId === undefined) {
+    const { usageFailure } = await import('../failure.ts')
+    throw usageFailure('Name the machine with --machine, or snapshots of it with --from-snapshot.')
+  }
+  const wish = { region, project, machineId, disks, consistency, linkedDisks: flags.linkedDisk }
+  const body = { ...wish, name, description, tag }
+  if (flags.dryRun === true) return plan(session, flags, body)
+  await follow(session, flags, await client.call<Made>('POST', '/v1/images/capture', { body }))
+}
+
+async function plan(session: Session, flags: CreateFlags, body: object): Promise<void> {
+  const { taskId } = await session.client.call<{ taskId: string }>('POST', '/v1/images/plan', { body })
+  const [task] = await session.waitForDone([taskId], { timeoutMs: flags.timeout })
+  const { printReport } = await import('../capture-report.ts')
+  printReport(session, task?.output as unknown as CaptureReport)
+}
+
+/** Says what was begun, or waits for it and says how it ended. */
+export async function follow(session: Session, flags: WaitFlags, made: Made): Promise<void> {
+  const linked = (made.snapshotIds ?? []).map((id) => `Snapshot ${id} belongs to it.\n`).join('')
+  if (flags.wait !== true) {
+    const text = `Image ${made.imageId} is being made. Follow it: calotype task wait ${made.taskId}\n`
+    session.print(made, () => text + linked)
+    return
+  }
+  const tasks = await session.waitForDone([made.taskId], { timeoutMs: flags.timeout })
+  const { describeCapture } = await import('../capture-report.ts')
+  session.print(
+    { ...made, tasks },
+    () => `Image ${made.imageId} is available.\n${linked}${describeCapture(tasks[0])}`,
+  )
+}
