@@ -98,11 +98,11 @@ async function ours(disk: string, scratch: string, say: (line: string) => void) 
     for (let i = 0; i < CAPTURE_COUNT; i++) idle.push(await captureLive(server, machine, `idle-${i}`))
     say(`idle: paused ${idle.map(({ pausedMs }) => pausedMs.toFixed(1)).join(', ')} ms`)
 
-    // Zeroes are what a guest under TCG makes fastest; they are written as any bytes are, 64 KiB at a time, and synced.
-    const loop = 'while :; do dd if=/dev/zero of=/dev/vdb bs=64k count=16384 conv=fsync 2>/dev/null; done'
-    await machine.console.run(
-      `tr '\\0' x < /dev/zero | head -c 4194304 > /tmp/x; (${loop}) & echo $! > /tmp/writer`,
-    )
+    // Not zeroes: those would become holes and cost neither the guest nor us what bytes cost.
+    await machine.console.run("tr '\\0' x < /dev/zero | head -c 4194304 > /tmp/x; sync; echo made")
+    const pass = 'dd if=/tmp/x of=/dev/vdb bs=64k seek=$((i * 64)) conv=notrunc,fsync 2>/dev/null'
+    const loop = `i=0; while :; do ${pass}; i=$(((i + 1) % 1000)); done`
+    await machine.console.run(`(${loop}) & echo $! > /tmp/writer`)
     const busy: Captured[] = []
     const shares: number[] = []
     for (let i = 0; i < CAPTURE_COUNT; i++) {
