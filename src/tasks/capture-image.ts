@@ -1,9 +1,20 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Rows } from '../catalog/contract.ts'
-import type { DiskExports } from '../host/contract.ts'
 import type { WantedConsistency } from '../image/consistency.ts'
-import { Fault, isFault } from '../image/fault.ts'
-import type { Digest, DiskId, ImageId, MachineId, ProjectId, RegionId, SnapshotId } from '../image/ids.ts'
+import { isFault } from '../image/fault.ts'
+import type { Digest, DiskId, ImageId, MachineId, ProjectId, RegionId } from '../image/ids.ts'
+import {
+  type CaptureOutput,
+  chargeMore,
+  failAll,
+  keepBaselines,
+  listed,
+  type MadeOutput,
+  type MomentFacts,
+  readBytesOf,
+  referable,
+  setMade,
+  summary,
+} from './capture-outputs.ts'
 import {
   type CaptureRequest,
   type CaptureSource,
@@ -11,27 +22,12 @@ import {
   chooseRequest,
   openSources,
 } from './capture-sources.ts'
-import { machineDisksOf } from './columns.ts'
-import {
-  domainOf,
-  failAndCleanUp,
-  osOf,
-  setAvailable,
-  setFailed,
-  setSnapshotAvailable,
-  setSnapshotFailed,
-} from './image-row.ts'
+import { domainOf, failAndCleanUp, osOf } from './image-row.ts'
 import { explainLostDisk, readPatiently } from './lost-disk.ts'
 import type { TaskParts } from './parts.ts'
 import { reserve } from './quota.ts'
-import { imageRef, snapshotRef } from './refs.ts'
 import type { StepContext, TaskDefinition } from './runner.ts'
-import type { RefInput, WriteJob, WrittenImage } from './store-jobs.ts'
-
-/** What a capture makes: an image of disks, or a snapshot of one. */
-export type CaptureOutput =
-  | { readonly is: 'image'; readonly id: ImageId; readonly diskIds: readonly DiskId[] }
-  | { readonly is: 'snapshot'; readonly id: SnapshotId; readonly diskIds: readonly [DiskId] }
+import type { RefInput, WriteJob } from './store-jobs.ts'
 
 export interface CaptureInput {
   readonly machineId: MachineId
@@ -51,8 +47,8 @@ interface ImageInput {
 interface Taken {
   /** Of what the task was to make, what nobody had deleted. */
   readonly outputs: readonly CaptureOutput[]
-  readonly made: readonly (WrittenImage & { readonly parent: Digest | undefined })[]
-  readonly facts: Pick<DiskExports, 'consistency' | 'consistencyWhy' | 'pausedMs' | 'frozenMs' | 'os'>
+  readonly made: readonly MadeOutput[]
+  readonly facts: MomentFacts
   readonly disks: readonly {
     readonly id: DiskId
     readonly way: CaptureSource['way']
@@ -223,7 +219,7 @@ function captureDisks(
               // What was deleted meanwhile, whoever deleted it lets go of once we are through.
               if (still.has(one)) await setMade(rows, one, written, facts, clock())
             }
-            await keepBaselines(rows, context, outputs, made, clock())
+            await keepBaselines(rows, context, context.input.machineId, outputs, made, clock())
           })
         },
       },
@@ -231,14 +227,8 @@ function captureDisks(
     async undo({ input, id, row }, reason) {
       const { machineId, outputs } = inputOf(input)
       const regionId = row.regionId as RegionId
-      const fail = async () => {
-        for (const output of outputs) {
-          if (output.is === 'image') await setFailed(catalog.rows, output.id, reason, clock())
-          else await setSnapshotFailed(catalog.rows, output.id, reason, clock())
-        }
-      }
       // A host that does not answer keeps neither the store from its room nor the user from the reason.
-      await failAndCleanUp(fail(), [
+      await failAndCleanUp(failAll(catalog.rows, outputs, reason, clock()), [
         host.closeExports(machineId, id, 'given-up'),
         jobs.abort(regionId, id),
         // The store may have committed before the failure; a collection then takes what was made.
@@ -248,143 +238,13 @@ function captureDisks(
   }
 }
 
-/** Those that are still to be made. Fault 'conflict' if all were deleted meanwhile. */
-async function listed(rows: Rows, outputs: readonly CaptureOutput[]): Promise<readonly CaptureOutput[]> {
-  const found: CaptureOutput[] = []
-  for (const output of outputs) {
-    const row = await rows.selectFrom(output.is).select('id').where('id', '=', output.id).executeTakeFirst()
-    if (row !== undefined) found.push(output)
-  }
-  const [first] = outputs
-  if (found.length === 0 && first !== undefined) {
-    throw new Fault('conflict', `The ${first.is} was deleted while it was being made.`, { subject: first.is })
-  }
-  return found
-}
-
-/** As `listed`, with what refers to each in the store; its label tells the system that was found inside. */
-async function referable(
-  rows: Rows,
-  outputs: readonly CaptureOutput[],
-  found: DiskExports['os'],
-): Promise<{ readonly outputs: readonly CaptureOutput[]; readonly refs: readonly RefInput[] }> {
-  const left: CaptureOutput[] = []
-  const refs: RefInput[] = []
-  for (const output of await listed(rows, outputs)) {
-    try {
-      const make =
-        output.is === 'image' ? imageRef(rows, output.id, null) : snapshotRef(rows, output.id, null)
-      const { holder, label } = await make
-      const told = found === undefined ? {} : { osType: found.type, osName: found.name.toWellFormed() }
-      refs.push({ holder, label: { ...label, ...told } })
-      left.push(output)
-    } catch (error) {
-      // Deleted since it was looked at.
-      if (!isFault(error, 'conflict')) throw error
-    }
-  }
-  return left.length === 0 ? { outputs: await listed(rows, outputs), refs } : { outputs: left, refs }
-}
-
-/**
- * What came out larger than was reserved is charged before the host is told that the content was taken: if that is too
- * much, the capture fails and the next one can still tell what changed (I7).
- */
-async function chargeMore(
-  catalog: TaskParts['catalog'],
-  outputs: readonly CaptureOutput[],
-  made: readonly WrittenImage[],
-): Promise<void> {
-  await catalog.transaction(async (rows) => {
-    for (const output of await listed(rows, outputs)) {
-      const row = await rows
-        .selectFrom(output.is)
-        .select('reservedBytes')
-        .where('id', '=', output.id)
-        .executeTakeFirst()
-      const dataBytes = made[outputs.indexOf(output)]?.dataBytes ?? 0
-      if (row !== undefined && dataBytes > row.reservedBytes) await reserve(rows, output, dataBytes)
-    }
-  })
-}
-
-function setMade(
-  rows: Rows,
-  output: CaptureOutput,
-  made: Taken['made'][number],
-  { consistency, os }: Taken['facts'],
-  nowMs: number,
-): Promise<void> {
-  const facts = { consistency, osType: os?.type, osName: os?.name }
-  return output.is === 'image'
-    ? setAvailable(rows, output.id, made, { ...facts, parent: made.parent }, nowMs)
-    : setSnapshotAvailable(rows, output.id, made, facts, nowMs)
-}
-
-function readBytesOf(id: DiskId, outputs: readonly CaptureOutput[], made: readonly WrittenImage[]): number {
-  for (const [i, { diskIds }] of outputs.entries()) {
-    const at = diskIds.indexOf(id as never)
-    if (at !== -1) return made[i]?.diskReadBytes[at] ?? 0
-  }
-  return 0
-}
-
-function summary(made: readonly WrittenImage[]) {
-  const sum = (pick: (one: WrittenImage) => number) => made.reduce((total, one) => total + pick(one), 0)
-  return {
-    digest: made[0]?.digest,
-    dataBytes: sum((one) => one.dataBytes),
-    storedBytes: sum((one) => one.storedBytes),
-    movedBytes: sum((one) => one.movedBytes),
-  }
-}
-
-/** From now on the next capture of these disks needs only what changes. */
-async function keepBaselines(
-  rows: Rows,
-  { id, input, row }: StepContext<CaptureInput | ImageInput>,
-  outputs: readonly CaptureOutput[],
-  made: readonly WrittenImage[],
-  atMs: number,
-): Promise<void> {
-  const { machineId } = input
-  const machine = await rows
-    .selectFrom('machine')
-    .select('disks')
-    .where('id', '=', machineId)
-    .executeTakeFirst()
-  // It may be gone by now: what was read of it is whole even so.
-  if (machine === undefined) return
-  const records = machineDisksOf(machine.disks)
-  for (const [i, { diskIds }] of outputs.entries()) {
-    for (const [diskIndex, diskId] of diskIds.entries()) {
-      const sizeBytes = records.find((record) => record.id === diskId)?.sizeBytes
-      const digest = made[i]?.digest
-      if (sizeBytes === undefined || digest === undefined) continue
-      const baseline = {
-        machineId,
-        regionId: row.regionId,
-        captureKey: id,
-        digest,
-        diskIndex,
-        sizeBytes,
-        atMs,
-      }
-      await rows
-        .insertInto('baseline')
-        .values({ diskId, ...baseline })
-        .onConflict((on) => on.column('diskId').doUpdateSet(baseline))
-        .execute()
-    }
-  }
-}
-
 const RELEASE_TRIES = 12
 const RELEASE_WAIT_MS_MAX = 10_000
 
 /**
- * False if a host that does not answer had its tries, for about two minutes: the image is whole, and what is left on
- * the machine goes when its guest does. Throws what is not 'unavailable', or the signal's reason.
+ * False if a host that does not answer had its tries, for more than a minute: the image is whole, and what is left on the
+ * machine whoever needs its disks next lets go of (`closeForgotten`). Throws what is not 'unavailable', or the signal's
+ * reason.
  */
 async function tryAgain(work: () => Promise<void>, signal: AbortSignal): Promise<boolean> {
   let waitMs = 250
