@@ -108,6 +108,7 @@ class Filler {
       os: { type: 'linux', name },
       parent: null,
       consistency: 'crash',
+      report: null,
     })
     const signature = this.#file(signatureName(digest), Buffer.from('{}'))
     const number = this.#file(imageName(digest), bytes)

@@ -37,6 +37,9 @@ ceph-mon                        ceph-mon
 ceph-osd                        ceph-osd
 radosgw                         radosgw
 radosgw-admin                   ceph-common
+ntfs-3g                         ntfs-3g
+setfattr                        attr
+fsck.vfat                       dosfstools
 '
 fi
 
@@ -116,6 +119,71 @@ install_packages() {
   fi
 }
 
+# Cleaning changes ext4 in a tiny guest, which boots a kernel of this machine. Where there is none that we may read, as in a
+# container, one is unpacked into .cache/kernel and not installed: installed it would bring systemd, udev and a boot loader's
+# scripts with it. src/cleaning/appliance/kernel.ts looks at the same places.
+has_kernel() {
+  local folder version
+  for folder in "$1"/lib/modules/* "$1"/usr/lib/modules/*; do
+    version=${folder##*/}
+    [ -d "$folder/kernel" ] || continue
+    if [ -r "$1/boot/vmlinuz-$version" ] || [ -r "$folder/vmlinuz" ]; then return 0; fi
+  done
+  return 1
+}
+
+# The packages of the newest kernel that apt knows, on one line: Debian's has its modules in it, Ubuntu's has not.
+kernel_packages() {
+  local found
+  found=$(apt-cache depends linux-image-cloud-amd64 2> /dev/null | sed -n 's/^ *Depends: \(linux-image-[^ ]*\)$/\1/p')
+  if [ -z "$found" ]; then
+    found=$(apt-cache depends linux-image-virtual 2> /dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*\)$/\1/p')
+    found=${found:+$found linux-modules-${found#linux-image-}}
+  fi
+  [ -n "$found" ] && echo "$found"
+}
+
+fetch_kernel() {
+  local target=$root/.cache/kernel work list package
+  if has_kernel '' || has_kernel "$target"; then return 0; fi
+  if ! command -v apt-get > /dev/null; then
+    say 'no kernel is installed here that cleaning ext4 could use. Install one, or name its folder in the settings.'
+    return 0
+  fi
+  if ! list=$(kernel_packages); then
+    if [ "$(id -u)" -eq 0 ]; then
+      apt-get -o DPkg::Lock::Timeout=120 update > /dev/null 2>&1 < /dev/null || true
+    elif command -v sudo > /dev/null; then
+      sudo -n apt-get -o DPkg::Lock::Timeout=120 update > /dev/null 2>&1 < /dev/null || true
+    fi
+    if ! list=$(kernel_packages); then
+      say 'apt knows no kernel that cleaning ext4 could use. Run apt-get update, then come back.'
+      exit 1
+    fi
+  fi
+  say "fetching $list (unpacked, not installed)"
+  mkdir -p "$root/.cache"
+  work=$(mktemp -d "$root/.cache/kernel.XXXXXX")
+  local -a packages
+  read -ra packages <<< "$list"
+  # As root, apt would drop to a user that may not write here.
+  if ! (cd "$work" && apt-get -qq -o APT::Sandbox::User="$(id -un)" download "${packages[@]}" >&2); then
+    rm -rf "$work"
+    say 'the kernel could not be fetched. Run apt-get update, then come back.'
+    exit 1
+  fi
+  for package in "$work"/*.deb; do
+    dpkg-deb --fsys-tarfile "$package" | tar -x --no-same-owner -C "$work" --exclude=./usr/share
+  done
+  rm -f "$work"/*.deb
+  chmod 755 "$work"
+  # Whoever was faster has made the same.
+  rm -rf "$target.old"
+  if [ -e "$target" ]; then mv -T "$target" "$target.old"; fi
+  mv -T "$work" "$target"
+  rm -rf "$target.old"
+}
+
 # Any Node from 20 up can install; the program itself runs on the one it installs.
 check_node() {
   local version
@@ -155,4 +223,5 @@ install_modules() {
 }
 
 install_packages
+fetch_kernel
 install_modules

@@ -3,6 +3,8 @@ import { flushCompileCache } from 'node:module'
 import { join } from 'node:path'
 import type pino from 'pino'
 import type { Parts } from './app/parts.ts'
+import { createCleanerOf } from './cleaner.ts'
+import { createSigner } from './cleaning/signature.ts'
 import { runCli } from './cli/program.ts'
 import { ensureFolder, ensureRunDirectory, lockData, readConfig } from './data-directory.ts'
 import { parseSettings, type Settings } from './settings.ts'
@@ -69,7 +71,15 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   const { jobs, nbdSocketPath } = await createStores(settings, runDirectory, note)
   onClose(() => jobs.close())
   await jobs.prepare()
-  const taskParts = { catalog, host, jobs, clock, nbdSocketPath, importDirectory: settings.importDirectory }
+  const cleaner = createCleanerOf(settings, runDirectory, note)
+  // What an earlier process left open: its tasks clean again from the start.
+  await closeCleanings(cleaner, note)
+  onClose(() => closeCleanings(cleaner, note))
+  const { ensureReportKey } = await import('./secrets.ts')
+  const taskParts = {
+    ...{ catalog, host, jobs, cleaner, sign: createSigner(await ensureReportKey(settings.data)) },
+    ...{ clock, nbdSocketPath, importDirectory: settings.importDirectory },
+  }
   const runner = await createTasks(
     taskParts,
     { runDirectory, recordDirectory: join(settings.data, 'opened'), serveRaw },
@@ -98,6 +108,7 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
       imagesPerRegionMax: settings.imagesPerRegionMax,
       snapshotsPerRegionMax: settings.snapshotsPerRegionMax,
       importDirectory: settings.importDirectory,
+      secrets: settings.cleaning.secrets,
       upkeep: {
         gcGraceMs: settings.gc.graceHours * HOUR_MS,
         scrubBytesPerSecond: settings.scrub.bytesPerSecond,
@@ -128,6 +139,18 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   await schedule.look()
   log.info({ url, data: settings.data, resumed, adopted, ensured }, 'ready')
   return url
+}
+
+/** A task that cleans takes away what is left of itself first, so that what does not go now stands in nobody's way. */
+async function closeCleanings(
+  cleaner: import('./cleaning/contract.ts').Cleaner,
+  log: (record: Record<string, unknown>) => void,
+): Promise<void> {
+  const { isFault } = await import('./image/fault.ts')
+  await cleaner.closeAll().catch((error: unknown) => {
+    if (!isFault(error)) throw error
+    log({ level: 'error', message: 'what cleanings left could not be taken away', error })
+  })
 }
 
 /** Before any task goes on, and before any collection. A store that is away is asked again then. */
@@ -186,6 +209,7 @@ async function createTasks(
   const { captureImage, createSnapshot } = await import('./tasks/capture-image.ts')
   const { planCapture } = await import('./tasks/plan-capture.ts')
   const { composeImage } = await import('./tasks/compose-image.ts')
+  const { cleanImage, planClean } = await import('./tasks/clean-image.ts')
   const { resetDisk } = await import('./tasks/reset-disk.ts')
   const { copyBatch, copyImage } = await import('./tasks/copy-image.ts')
   const { importImage } = await import('./tasks/import-image.ts')
@@ -203,6 +227,8 @@ async function createTasks(
       createSnapshot(parts),
       planCapture(parts),
       composeImage(parts),
+      cleanImage(parts),
+      planClean(parts),
       resetDisk(parts),
       copyImage(parts),
       copyBatch(parts, () => runner),

@@ -24,7 +24,15 @@ export async function writePrivate(path: string, text: string | Uint8Array): Pro
 
 /** The secret that the keys of all domains are derived from, made at the first start. */
 export async function ensureDomainsKey(data: string): Promise<Uint8Array> {
-  const path = join(data, 'domains.key')
+  return await ensureKeyFile(join(data, 'domains.key'))
+}
+
+/** What cleaning reports are signed with, an Ed25519 seed, made at the first start. */
+export async function ensureReportKey(data: string): Promise<Uint8Array> {
+  return await ensureKeyFile(join(data, 'reports.key'))
+}
+
+async function ensureKeyFile(path: string): Promise<Uint8Array> {
   const found = await findFile(path)
   if (found === undefined) {
     const fresh = newKey()

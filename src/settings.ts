@@ -13,6 +13,7 @@ export { attributeOf, type RegionSettings, SETTINGS, type SettingRow }
 const DRIVERS = ['qemu', 'files', 'simulated'] as const
 const ACCELERATIONS = ['auto', 'kvm', 'tcg'] as const
 const ENCRYPTIONS = ['on', 'off'] as const
+const SECRETS = ['report', 'refuse'] as const
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
 /** Everything that can be set, checked and frozen. It may hold a secret: never log it whole. */
@@ -35,6 +36,11 @@ export interface Settings {
   readonly encryption: (typeof ENCRYPTIONS)[number]
   readonly gc: { readonly everyHours: number | 'off'; readonly graceHours: number }
   readonly scrub: { readonly everyDays: number | 'off'; readonly bytesPerSecond: number }
+  readonly cleaning: {
+    readonly secrets: (typeof SECRETS)[number]
+    /** An absolute folder; undefined for the system's own kernel. */
+    readonly kernel: string | undefined
+  }
   /** 64 hex digits by region id, for those regions that the environment gives a key. */
   readonly regionKeys: Readonly<Record<string, string>>
   /** Likewise, the keys before: what they wrap is to be wrapped again. */
@@ -144,6 +150,10 @@ export function parseSettings(input: SettingsInput): Settings {
     scrub: {
       everyDays: pick('scrub.everyDays', orOff(wholeNumber(1, 365))),
       bytesPerSecond: pick('scrub.bytesPerSecond', wholeNumber(1_048_576, 1_000_000_000_000)),
+    },
+    cleaning: {
+      secrets: pick('cleaning.secrets', oneOf(SECRETS)),
+      kernel: pick('cleaning.kernel', (text, given) => parseDirectory(text, given.folder), '') || undefined,
     },
     regionKeys: parseRegionKeys('CALOTYPE_REGION_KEY_', ids, input.environment),
     oldRegionKeys: parseRegionKeys('CALOTYPE_OLD_REGION_KEY_', ids, input.environment),

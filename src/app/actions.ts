@@ -23,6 +23,8 @@ export const ACTIONS = {
   },
   'images.compose': { wuying: 'ecd:CreateImage', native: 'calotype:CaptureImage' },
   'images.plan': { native: 'calotype:CaptureImage' },
+  'images.clean': { native: 'calotype:CleanImage' },
+  'images.report': { native: 'calotype:ReadCleaningReport' },
   'images.copy': { uhost: 'uhost:CopyCustomImage', native: 'calotype:CopyImage' },
   'images.import': { native: 'calotype:ImportImage' },
   'images.list': {

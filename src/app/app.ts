@@ -1,4 +1,5 @@
 import { createCaptures } from './captures.ts'
+import { createCleaning } from './cleaning.ts'
 import { createCompose } from './compose.ts'
 import type { App, Keyring } from './contract.ts'
 import { createGuard } from './guard.ts'
@@ -26,6 +27,7 @@ export function createApp(parts: Parts): { readonly app: App; readonly keyring: 
         ...createImages(parts, guard),
         ...createCaptures(parts, guard),
         ...createCompose(parts, guard),
+        ...createCleaning(parts, guard),
       },
       snapshots: createSnapshots(parts, guard),
       snapshotPolicies: createSnapshotPolicies(parts, guard),

@@ -11,6 +11,7 @@ import { consistencyRefusal } from '../tasks/consistency-refusal.ts'
 import { insertSnapshot, refuseTooManySnapshots, setSnapshotTask } from '../tasks/new-snapshot.ts'
 import type { PlanInput } from '../tasks/plan-capture.ts'
 import { refuseWhenUsedUp } from '../tasks/quota.ts'
+import { strictWish } from './cleaning.ts'
 import type { App, Caller, CaptureWish } from './contract.ts'
 import { findMachine, refuseWhileCaptured } from './find.ts'
 import type { Guard } from './guard.ts'
@@ -88,6 +89,16 @@ function linkedDisks(
   })
 }
 
+/** Snapshots are for putting a disk back as it was, so they are never cleaned; beside a cleaned image they would undo it. */
+function refuseSnapshotsWhenCleaned({ clean, linkedDiskIds = [] }: CaptureWish): void {
+  if (clean === undefined || linkedDiskIds.length === 0) return
+  throw new Fault(
+    'invalid',
+    'A cleaned image takes no snapshots with it: they would hold the disks with the private data. Make the snapshots on their own.',
+    { subject: 'disk', reason: 'clean-with-snapshots' },
+  )
+}
+
 /** Images from the disks of a machine as they are now. */
 export function createCaptures(parts: Parts, guard: Guard): Pick<App['images'], 'capture' | 'plan'> {
   const { catalog, runner, clock } = parts
@@ -116,6 +127,7 @@ export function createCaptures(parts: Parts, guard: Guard): Pick<App['images'], 
     const linkedCount = new Set(input.linkedDiskIds).size
     const blockers: string[] = []
     for (const refuse of [
+      () => refuseSnapshotsWhenCleaned(input),
       () => refuseCapture(rows, machine),
       () => parseImageName(nameOf(input, machine)),
       () => parseDescription(input.description ?? ''),
@@ -141,6 +153,7 @@ export function createCaptures(parts: Parts, guard: Guard): Pick<App['images'], 
       const { consistency: wanted = 'best' } = input
       return guard.change(caller, 'images.capture', target(input), async (projectId) => {
         await refuseConsistency(parts, await findMachine(catalog.rows, { ...input, projectId }), wanted)
+        refuseSnapshotsWhenCleaned(input)
         const made = await catalog.transaction(async (rows) => {
           const machine = await findMachine(rows, { ...input, projectId })
           await refuseCapture(rows, machine)
@@ -176,7 +189,8 @@ export function createCaptures(parts: Parts, guard: Guard): Pick<App['images'], 
             const disk = linked[i]
             if (disk !== undefined) outputs.push({ is: 'snapshot', id, diskIds: [disk.id] })
           }
-          const task: CaptureInput = { machineId: machine.id, wanted, outputs }
+          const clean = input.clean && strictWish(parts, input.clean)
+          const task: CaptureInput = { machineId: machine.id, wanted, outputs, ...(clean && { clean }) }
           const taskId = await runner.add(rows, {
             kind: 'capture-image',
             projectId,
@@ -206,6 +220,7 @@ export function createCaptures(parts: Parts, guard: Guard): Pick<App['images'], 
             wanted: input.consistency ?? 'best',
             blockers,
             tellsSpace: caller.isRoot,
+            ...(input.clean && { clean: strictWish(parts, input.clean) }),
           }
           return runner.add(rows, {
             kind: 'plan-capture',

@@ -4,10 +4,12 @@ import { Fault } from '../image/fault.ts'
 import type { ProjectId, SnapshotId } from '../image/ids.ts'
 import type { Machine } from '../image/machine.ts'
 import type { Snapshot } from '../image/snapshot.ts'
+import type { CleanInput } from '../tasks/clean-image.ts'
 import { machineDisksOf } from '../tasks/columns.ts'
 import type { ComposeInput } from '../tasks/compose-image.ts'
 import { refuseAboveQuota } from '../tasks/quota.ts'
 import { defaultImageName } from './captures.ts'
+import { strictWish } from './cleaning.ts'
 import type { App } from './contract.ts'
 import { type AvailableSnapshot, findAvailableSnapshot } from './find.ts'
 import type { Guard } from './guard.ts'
@@ -146,16 +148,17 @@ export function createCompose(parts: Parts, guard: Guard): Pick<App['images'], '
       sourceImageId: source?.imageId,
       reservedBytes: dataBytes,
     })
-    const task: ComposeInput = {
+    const task: ComposeInput & Partial<Pick<CleanInput, 'clean' | 'parent'>> = {
       imageId,
       // A snapshot is an image object of one disk.
       disks: snapshots.map(({ state, disk, ...one }) => {
         return { digest: state.digest, diskIndex: 0, bus: disk.bus, dataBytes: one.dataBytes }
       }),
       consistency,
+      ...(input.clean && { clean: strictWish(parts, input.clean), parent: system.state.digest }),
     }
     const taskId = await runner.add(rows, {
-      kind: 'compose-image',
+      kind: input.clean === undefined ? 'compose-image' : 'clean-image',
       projectId,
       regionId: input.regionId,
       imageId,

@@ -1,4 +1,5 @@
 import type { ConsoleText } from '../host/contract.ts'
+import type { CleaningReport, CleaningWish, SignedReport } from '../image/cleaning.ts'
 import type { DiskBus, Firmware } from '../image/config.ts'
 import type { WantedConsistency } from '../image/consistency.ts'
 import type {
@@ -107,6 +108,11 @@ export interface CaptureWish extends InProject {
   readonly linkedDiskIds?: readonly DiskId[] | undefined
   /** Absent: 'best'. A level that cannot be had is Fault 'conflict' 'machine' reason 'consistency'. */
   readonly consistency?: WantedConsistency | undefined
+  /**
+   * What of users' private data the image is made without; absent: the disks as they are. Not together with
+   * `linkedDiskIds`, whose snapshots are of the disks as they are: Fault 'invalid' 'disk' reason 'clean-with-snapshots'.
+   */
+  readonly clean?: CleaningWish | undefined
 }
 
 /** The output of a 'plan-capture' task. */
@@ -136,6 +142,8 @@ export interface CaptureReport {
   readonly chargedBytes: number
   /** Why the capture would be refused or fail as things are; empty where it would go. */
   readonly blockers: readonly string[]
+  /** What cleaning would take out; null where none was asked for or a blocker kept it from being looked at. */
+  readonly cleaning: CleaningReport | null
 }
 
 export interface Ancestor {
@@ -285,8 +293,44 @@ export interface App {
         readonly name?: string | undefined
         readonly description?: string | undefined
         readonly tag?: string | undefined
+        /** As of `capture`; bytes are then read after all. */
+        readonly clean?: CleaningWish | undefined
       },
     ): Promise<{ readonly imageId: ImageId; readonly taskId: TaskId }>
+    /**
+     * A new custom image from an available one of the project or of the operator, without users' private data; the source stays
+     * as it is and is the new one's parent. Faults: 'absent' 'image'; 'conflict' 'image' if it is not available; 'full'. What
+     * cannot be cleaned fails the task (Fault 'conflict' 'volume').
+     */
+    clean(
+      caller: Caller,
+      input: InProject & {
+        readonly regionId: RegionId
+        readonly imageId: ImageId
+        readonly clean: CleaningWish
+        /** Absent: the source's name with '-clean' behind it. */
+        readonly name?: string | undefined
+        readonly description?: string | undefined
+        readonly tag?: string | undefined
+      },
+    ): Promise<{ readonly imageId: ImageId; readonly taskId: TaskId }>
+    /** What `clean` would take out: the task's output is `{ cleaning: CleaningReport | null, blockers: string[] }`. Nothing is made. */
+    planClean(
+      caller: Caller,
+      input: InProject & {
+        readonly regionId: RegionId
+        readonly imageId: ImageId
+        readonly clean: CleaningWish
+      },
+    ): Promise<{ readonly taskId: TaskId }>
+    /**
+     * The signed report of the cleaning that made the image, or the image it was copied from. Faults: 'absent' 'image', reason
+     * 'no-report' for one that was never cleaned; 'conflict' 'image' if it is not available; 'corrupt' if it is damaged.
+     */
+    report(
+      caller: Caller,
+      where: InProject & { readonly regionId: RegionId; readonly imageId: ImageId },
+    ): Promise<SignedReport>
     /**
      * Copies an available custom image to other regions or another project. Every target is checked before the
      * first is accepted. Faults: 'absent' 'image'; 'invalid' 'image' reason 'not-custom'; 'conflict' 'image' if it is

@@ -1,6 +1,7 @@
 import type { Catalog } from '../catalog/contract.ts'
 import { openSqliteCatalog } from '../catalog/sqlite.ts'
 import type { Host, MachinePower, Outlook } from '../host/contract.ts'
+import type { SignedReport } from '../image/cleaning.ts'
 import type { DiskId, ImageId, MachineId, RegionId, SnapshotId } from '../image/ids.ts'
 import { TASK_KINDS } from '../image/task.ts'
 import { insertSnapshot } from '../tasks/new-snapshot.ts'
@@ -27,6 +28,8 @@ export interface AppPlace {
   nowMs: number
   /** What every region's store says of itself. */
   usage: RegionUsage
+  /** What every image's store says was cleaned out of it. */
+  report: SignedReport | undefined
   caller(keyId: string, door?: Caller['door']): Promise<Caller>
   /** Writes what a task would have: an available image, a running machine. */
   availableImage(name: string): Promise<ImageId>
@@ -45,6 +48,7 @@ export async function newAppPlace(
     readonly imagesPerRegionMax?: number
     readonly snapshotsPerRegionMax?: number
     readonly importDirectory?: string
+    readonly secrets?: 'report' | 'refuse'
   } = {},
 ): Promise<AppPlace> {
   const catalog = await openSqliteCatalog(':memory:')
@@ -69,6 +73,7 @@ export async function newAppPlace(
     nowMs: 1_700_000_000_000,
     outlook: (): Omit<Outlook, 'power'> => ({ consistency: 'application', consistencyWhy: '' }),
     usage: { packBytes: 0, liveBytes: 0, reclaimableBytes: 0, condemnedBytes: 0, images: [] } as RegionUsage,
+    report: undefined as SignedReport | undefined,
   }
   const clock = () => place.nowMs
   const runner = createRunner({ catalog, definitions: waiting, clock, log: () => {} })
@@ -92,7 +97,8 @@ export async function newAppPlace(
     imagesPerRegionMax: options.imagesPerRegionMax ?? 10,
     snapshotsPerRegionMax: options.snapshotsPerRegionMax ?? 100,
     importDirectory: options.importDirectory ?? '/nonexistent',
-    jobs: { usage: async () => place.usage },
+    jobs: { usage: async () => place.usage, report: async () => place.report },
+    secrets: options.secrets ?? 'report',
     upkeep: { gcGraceMs: 1000, scrubBytesPerSecond: 50_000_000, scrubEveryMs: 7000 },
   })
   const caller: AppPlace['caller'] = async (id, door = 'native') => {
@@ -130,6 +136,12 @@ export async function newAppPlace(
     },
     set usage(usage) {
       place.usage = usage
+    },
+    get report() {
+      return place.report
+    },
+    set report(report) {
+      place.report = report
     },
     caller,
     async availableImage(name) {

@@ -19,7 +19,7 @@ import { imagesOf } from './rows.ts'
 export function createImages(
   parts: Parts,
   guard: Guard,
-): Omit<App['images'], 'capture' | 'plan' | 'compose'> {
+): Omit<App['images'], 'capture' | 'plan' | 'compose' | 'clean' | 'planClean' | 'report'> {
   const { catalog, runner } = parts
 
   const setTask = (rows: Rows, imageId: ImageId, taskId: TaskId) =>
@@ -143,6 +143,7 @@ export function createImages(
                 config: source.config,
                 consistency: source.consistency,
                 parent: source.parent,
+                cleaning: source.cleaning,
                 sourceImageId: source.id,
                 reservedBytes: dataBytes,
               })

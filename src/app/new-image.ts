@@ -21,6 +21,7 @@ export type NewImage = Pick<
       | 'config'
       | 'consistency'
       | 'parent'
+      | 'cleaning'
     >
   > & {
     /** Charged from now on, where it is known what the image will hold. */
@@ -91,6 +92,7 @@ export async function insertImage(
       config: JSON.stringify(image.config ?? PLAIN_CONFIG),
       consistency: image.consistency ?? null,
       parent: image.parent ?? null,
+      cleaning: image.cleaning === undefined ? null : JSON.stringify(image.cleaning),
       labels: JSON.stringify((image.labels ?? []).map(({ key, value }) => ({ key, value }))),
       createdAtMs: nowMs,
       updatedAtMs: nowMs,

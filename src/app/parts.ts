@@ -9,7 +9,7 @@ export interface Parts {
   readonly catalog: Catalog
   readonly host: Host
   readonly runner: Runner
-  readonly jobs: Pick<StoreJobs, 'usage'>
+  readonly jobs: Pick<StoreJobs, 'usage' | 'report'>
   readonly regions: readonly Region[]
   readonly defaultRegionId: string
   readonly clock: () => number
@@ -17,6 +17,8 @@ export interface Parts {
   readonly snapshotsPerRegionMax: number
   /** The folder that holds files an operator wants imported. */
   readonly importDirectory: string
+  /** What becomes of an image in which cleaning finds a secret, whatever its maker says: 'refuse' is stricter. */
+  readonly secrets: 'report' | 'refuse'
   /** What is meant by a collection or a scrub that says nothing of it. */
   readonly upkeep: {
     readonly gcGraceMs: number

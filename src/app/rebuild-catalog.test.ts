@@ -11,6 +11,7 @@ import { rebuildCatalog } from './rebuild-catalog.ts'
 const WHOLE: FoundImage = {
   ...{ diskBytes: [1024 ** 3], diskDataBytes: [4096], dataBytes: 4096, buses: ['virtio-blk'] },
   ...{ config: CONFIG, os: { type: 'linux', name: '' }, consistency: 'crash', parent: undefined },
+  cleaning: undefined,
 }
 
 describe('a catalog from the refs of its regions', () => {

@@ -202,6 +202,7 @@ async function insertImageRow(rows: Rows, label: ImageLabel, one: Held, nowMs: n
       disks: JSON.stringify(disks),
       config: JSON.stringify(label.config ?? found.config),
       parent: label.parent ?? found.parent ?? null,
+      cleaning: found.cleaning === undefined ? null : JSON.stringify(found.cleaning),
     })
     .execute()
 }

@@ -81,6 +81,7 @@ function imageOf(row: Selectable<Schema['image']>, snapshotIds: readonly Snapsho
     config: configOf(row.config),
     consistency: consistencyOf(row),
     parent: (row.parent as Digest | null) ?? undefined,
+    cleaning: row.cleaning === null ? undefined : JSON.parse(row.cleaning),
     snapshotIds,
     dataBytes: row.dataBytes,
     storedBytes: row.storedBytes,

@@ -246,6 +246,7 @@ export const migrations: readonly (readonly Step[])[] = [
       ['diskId'],
     ),
   ],
+  [column('image', 'cleaning', 't?')],
 ]
 
 /**

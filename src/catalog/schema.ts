@@ -60,6 +60,8 @@ export interface Schema {
     parent: string | null
     /** JSON list of the labels that its machine had; null: none. */
     labels: string | null
+    /** JSON of CleaningSummary; null: never cleaned. */
+    cleaning: Generated<string | null>
     createdAtMs: number
     updatedAtMs: number
   }

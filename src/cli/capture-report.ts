@@ -1,8 +1,10 @@
 import type { CaptureReport } from '../app/contract.ts'
+import type { CleaningSummary } from '../image/cleaning.ts'
 import type { ShownTask } from '../wire/native/show.ts'
+import { describeSummary, formatCleaning } from './cleaning-report.ts'
 import { formatFacts } from './facts.ts'
 import { CommandFailure, EXIT } from './failure.ts'
-import { formatBytes, formatDuration, printable } from './format.ts'
+import { formatBytes, formatMilliseconds, printable } from './format.ts'
 import type { Session } from './session.ts'
 
 type Way = CaptureReport['disks'][number]['way']
@@ -59,10 +61,19 @@ export function printReport(session: Session, report: CaptureReport): void {
       ['space', freeBytes === null ? 'not known' : `${formatBytes(freeBytes)} free in the region`],
       ['quota', quotaText(report)],
     ])
-    const blockers = report.blockers.map((blocker) => `Blocked: ${printable(blocker)}\n`).join('')
-    return `${disks}\n${facts}${blockers}Nothing was made: this was a dry run.\n`
+    const { cleaning, blockers } = report
+    const told = cleaning === null ? '' : `\n${formatCleaning(session.table, cleaning)}\n`
+    return `${disks}\n${facts}${told}${describeBlockers(blockers)}Nothing was made: this was a dry run.\n`
   })
-  const { length } = report.blockers
+  requireUnblocked(report.blockers)
+}
+
+export function describeBlockers(blockers: readonly string[]): string {
+  return blockers.map((blocker) => `Blocked: ${printable(blocker)}\n`).join('')
+}
+
+/** Throws CommandFailure if anything is in the way of what a dry run was about. */
+export function requireUnblocked({ length }: readonly string[]): void {
   if (length === 0) return
   const things = length === 1 ? 'one thing stands' : `${length} things stand`
   throw new CommandFailure(EXIT.fault, `The image could not be made as things are: ${things} in its way.`)
@@ -79,10 +90,8 @@ interface Captured {
   readonly consistencyWhy?: string
   readonly pausedMs?: number
   readonly frozenMs?: number
+  readonly cleaning?: CleaningSummary
 }
-
-const milliseconds = (durationMs: number): string =>
-  durationMs < 1000 ? `${Math.ceil(durationMs)} ms` : formatDuration(durationMs)
 
 /** A reason is a sentence of its own, or nothing. */
 const sentence = (why: string): string => (why === '' ? '' : ` ${printable(why)}`)
@@ -95,12 +104,14 @@ export function describeCapture(task: ShownTask | undefined): string {
     consistencyWhy = '',
     pausedMs = 0,
     frozenMs = 0,
+    cleaning,
   } = (task?.output ?? {}) as Captured
   const read = disks.map(({ id, way, why, readBytes }) => {
     return `Disk ${id}: ${formatBytes(readBytes)} read, ${wayOf(way)}.${sentence(why)}\n`
   })
+  const cleaned = cleaning === undefined ? '' : `Cleaned: ${describeSummary(cleaning)}.\n`
   if (consistency === undefined) return read.join('')
-  const frozen = frozenMs > 0 ? `, its file systems were frozen for ${milliseconds(frozenMs)}` : ''
-  const paused = pausedMs > 0 ? ` The guest stood still for ${milliseconds(pausedMs)}${frozen}.` : ''
-  return `${read.join('')}Consistency: ${consistency}.${sentence(consistencyWhy)}${paused}\n`
+  const frozen = frozenMs > 0 ? `, its file systems were frozen for ${formatMilliseconds(frozenMs)}` : ''
+  const paused = pausedMs > 0 ? ` The guest stood still for ${formatMilliseconds(pausedMs)}${frozen}.` : ''
+  return `${read.join('')}Consistency: ${consistency}.${sentence(consistencyWhy)}${paused}\n${cleaned}`
 }

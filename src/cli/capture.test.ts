@@ -36,6 +36,7 @@ test('a dry run says what would be read and how, what can be had, and makes noth
       description: 'd',
       tag: 't',
       linkedDiskIds: [disk],
+      clean: undefined,
     },
   })
   const [first, second] = PLANNED.disks

@@ -50,7 +50,7 @@ test('images: create and wait shows how it goes on, and ends when it is availabl
   )
   assert.equal(exitCode, 0, stderr)
   assert.match(stdout, /^Image img-[0-9a-z]{17} is available\.\n$/)
-  assert.match(stderr, /^capture-image cn-hangzhou: queued {2}0 %/)
+  assert.match(stderr, /^Image img-\w+ is being made by task-\w+\.\ncapture-image cn-hangzhou: queued {2}0 %/)
   assert.match(stderr, /read {2}50 % {2}2 KiB of 4 KiB/)
   assert.match(stderr, /capture-image cn-hangzhou: done in 1 s, 4 KiB\n$/)
   assert.ok(!stderr.includes('\x1b'))

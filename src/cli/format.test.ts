@@ -122,6 +122,8 @@ test('a task is described by its state, its bytes and what is left', () => {
     describeTask({ ...task, totalBytes: 0, step: null, state: 'queued' }),
     'copy-image hk: queued  0 %',
   )
+  // Bytes and what is left of the reading are not those of the cleaning.
+  assert.equal(describeTask({ ...task, step: 'clean: scrub' }, 512), 'copy-image hk: clean: scrub')
   const failed: ShownTask = { ...task, state: 'failed', reason: 'No room.', endedAtMs: 2000 }
   assert.equal(describeTask(failed), 'copy-image hk: failed in 2 s, 1 GiB: No room.')
 })

@@ -22,6 +22,11 @@ export function formatDuration(durationMs: number): string {
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, '0')} min`
 }
 
+/** '12 ms', from a second on as `formatDuration`. */
+export function formatMilliseconds(durationMs: number): string {
+  return durationMs < 1000 ? `${Math.ceil(durationMs)} ms` : formatDuration(durationMs)
+}
+
 /** '2026-08-01 12:00:00' in UTC, as the server's log has it. */
 export function formatTime(timeMs: number | null): string {
   return timeMs === null ? '' : new Date(timeMs).toISOString().slice(0, 19).replace('T', ' ')

@@ -57,6 +57,27 @@ export function consistent(command: Command): Command {
   return command.addOption(new Option('--consistency <level>', about).choices(['best', ...CONSISTENCIES]))
 }
 
+export interface CleanFlags {
+  readonly bestEffort?: boolean
+  readonly refuseSecrets?: boolean
+}
+
+/** Adds what a cleaning may be told beside what goes. */
+export function cleanable(command: Command): Command {
+  return command
+    .option('--best-effort', 'leaves a volume that cannot be cleaned as it is, and says so')
+    .option('--refuse-secrets', 'makes no image if a private key or a token is in what is kept')
+}
+
+/** The `clean` of a request: `selection` is what goes, in words, true or nothing for everything. */
+export function cleanBody(selection: string | true | undefined, flags: CleanFlags): object {
+  return {
+    ...(typeof selection === 'string' ? { operations: selection } : {}),
+    ...(flags.bestEffort === true ? { bestEffort: true } : {}),
+    ...(flags.refuseSecrets === true ? { secrets: 'refuse' } : {}),
+  }
+}
+
 /** Adds --timeout to a command that waits anyway. */
 export function timed(command: Command): Command {
   return command.addOption(timeoutOption())

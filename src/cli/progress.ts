@@ -45,6 +45,8 @@ export function describeTask(task: ShownTask, rate?: number): string {
     return `${where}: ${task.state}${took}${bytes}${task.reason === null ? '' : `: ${printable(task.reason)}`}`
   }
   const step = task.step === null ? task.state : task.step
+  // The bytes of a task are those that it reads and writes for an image: they stand still while disks are cleaned.
+  if (step.startsWith('clean: ')) return `${where}: ${printable(step)}`
   const bytes =
     task.totalBytes > 0 ? `  ${formatBytes(task.doneBytes)} of ${formatBytes(task.totalBytes)}` : ''
   const left =

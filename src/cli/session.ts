@@ -9,27 +9,43 @@ export interface SessionFlags extends ConnectionFlags {
   readonly json?: boolean
 }
 
+/** Where what a command has to say goes. */
+export interface Printer {
+  /** One JSON value with --json, else what `toText` makes of it. */
+  print<Value>(value: Value, toText: (value: Value) => string): void
+  table<Row>(columns: readonly Column<Row>[], rows: readonly Row[], whenEmpty: string): string
+}
+
 /** What a client command works with: the server, and where its answer goes. */
-export interface Session {
+export interface Session extends Printer {
   readonly client: Client
   readonly io: Io
   readonly isJson: boolean
   /** Every item of a list, page after page, or the first `limit`. */
   listAll<Item>(path: string, key: string, query: Query, limit?: number): Promise<readonly Item[]>
-  /** One JSON value with --json, else what `toText` makes of it. */
-  print<Value>(value: Value, toText: (value: Value) => string): void
-  table<Row>(columns: readonly Column<Row>[], rows: readonly Row[], whenEmpty: string): string
   /** Waits for tasks, showing how they go on. Throws CommandFailure unless all are done. */
   waitForDone(taskIds: readonly string[], options?: WaitOptions): Promise<readonly ShownTask[]>
 }
 
 const PAGE_SIZE = 500
 
+export function createPrinter(io: Io, isJson: boolean): Printer {
+  const hasColours = io.stdout.isTerminal && !io.environment.NO_COLOR && io.environment.TERM !== 'dumb'
+  return {
+    print(value, toText) {
+      io.stdout.write(isJson ? `${JSON.stringify(value, null, 2)}\n` : toText(value))
+    },
+    table(columns, rows, whenEmpty) {
+      return rows.length === 0 ? `${whenEmpty}\n` : formatTable(columns, rows, hasColours)
+    },
+  }
+}
+
 export function openSession(flags: SessionFlags, io: Io): Session {
   const client = createClient(resolveConnection(flags, io.environment))
   const isJson = flags.json === true
-  const hasColours = io.stdout.isTerminal && !io.environment.NO_COLOR && io.environment.TERM !== 'dumb'
   return {
+    ...createPrinter(io, isJson),
     client,
     io,
     isJson,
@@ -42,12 +58,6 @@ export function openSession(flags: SessionFlags, io: Io): Session {
         items.push(...more)
         if (more.length === 0 || items.length >= Math.min(limit, answer.total)) return items
       }
-    },
-    print(value, toText) {
-      io.stdout.write(isJson ? `${JSON.stringify(value, null, 2)}\n` : toText(value))
-    },
-    table(columns, rows, whenEmpty) {
-      return rows.length === 0 ? `${whenEmpty}\n` : formatTable(columns, rows, hasColours)
     },
     async waitForDone(taskIds, options) {
       const tasks = await waitForTasks(io, client, taskIds, options)

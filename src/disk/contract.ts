@@ -59,6 +59,8 @@ export interface Disk {
 /** Where an NBD export is found. `exportName` is '' for a server's default export. */
 export interface NbdAddress {
   readonly socketPath?: string
+  /** A connected socket that this process was born with: for one that may not connect by itself. */
+  readonly fileDescriptor?: number
   readonly host?: string
   readonly port?: number
   readonly exportName: string

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { Extent, StatusExtent } from './contract.ts'
-import { appendStatus, changedOf, dataOfEither, intersect } from './extents.ts'
+import { appendStatus, changedOf, dataOfEither, intersect, without } from './extents.ts'
 
 const disk = fc.array(fc.boolean(), { minLength: 1, maxLength: 64 })
 const extentsOf = (blocks: readonly boolean[]): Extent[] =>
@@ -71,6 +71,37 @@ test('the intersection of two lists is the data of both', () => {
         assert(run.offset >= end && run.lengthBytes > 0)
         end = run.offset + run.lengthBytes
       }
+    }),
+  )
+})
+
+test('without leaves exactly the bytes that only the first list covers', () => {
+  const size = 64
+  const lists = fc.array(fc.boolean(), { minLength: size, maxLength: size })
+  const runsOf = (bits: readonly boolean[]) => {
+    const runs: Extent[] = []
+    bits.forEach((is, at) => {
+      const last = runs.at(-1)
+      if (!is) return
+      if (last !== undefined && last.offset + last.lengthBytes === at && at % 7 !== 0)
+        runs[runs.length - 1] = { ...last, lengthBytes: last.lengthBytes + 1 }
+      else runs.push({ offset: at, lengthBytes: 1, holds: 'data' })
+    })
+    return runs
+  }
+  fc.assert(
+    fc.property(lists, lists, (first, second) => {
+      const bits = new Array<boolean>(size).fill(false)
+      for (const { offset, lengthBytes } of without(runsOf(first), runsOf(second))) {
+        for (let at = offset; at < offset + lengthBytes; at++) {
+          assert(!bits[at])
+          bits[at] = true
+        }
+      }
+      assert.deepEqual(
+        bits,
+        first.map((is, at) => is && !second[at]),
+      )
     }),
   )
 })

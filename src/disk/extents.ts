@@ -98,3 +98,27 @@ export function intersect(first: readonly Extent[], second: readonly Extent[]): 
   }
   return both
 }
+
+/** The runs of data in `first` without what `second`, rising and without overlaps as it is, covers. */
+export function without(first: readonly Extent[], second: readonly Extent[]): Extent[] {
+  const left: Extent[] = []
+  let index = 0
+  for (const { offset, lengthBytes, holds } of first) {
+    if (holds !== 'data') continue
+    const end = offset + lengthBytes
+    let at = offset
+    for (; index < second.length; index++) {
+      const other = second[index]
+      assert(other !== undefined)
+      const otherEnd = other.offset + other.lengthBytes
+      if (otherEnd <= at) continue
+      if (other.offset >= end) break
+      if (other.offset > at) left.push({ offset: at, lengthBytes: other.offset - at, holds })
+      at = Math.min(end, otherEnd)
+      // It may reach into the next run too.
+      if (otherEnd > end) break
+    }
+    if (at < end) left.push({ offset: at, lengthBytes: end - at, holds })
+  }
+  return left
+}

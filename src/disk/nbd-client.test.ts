@@ -119,7 +119,7 @@ test('writes, zeroes, trims and flushes', async (t) => {
   await client.write(0, content)
   await client.flush()
   assert.ok((await client.read(0, content.length)).equals(content))
-  await client.writeZeroes(MIB, 2 * MIB)
+  await client.zero(MIB, 2 * MIB)
   await client.trim(4 * MIB, MIB)
   assert.ok((await client.read(MIB, 2 * MIB)).every((byte) => byte === 0))
   assert.ok((await client.read(3 * MIB, MIB)).equals(content.subarray(3 * MIB, 4 * MIB)))

@@ -12,6 +12,8 @@ import { Outstanding } from './nbd-reply.ts'
 
 /** Asked of block status at once; well below what 32 bits hold, and a multiple of every block size. */
 const STATUS_SPAN_BYTES = 1024 * 1024 * 1024
+/** Zeroed or trimmed at once: lengths have 32 bits, and a server may take its time for each. */
+const CHANGE_SPAN_BYTES = 1024 * 1024 * 1024
 /** A disk in more pieces than this is answered as 'data' from there on: true, though less useful. */
 const EXTENT_COUNT_MAX = 1024 * 1024
 /** No 512 MiB in sectors have more, so who asks for so much at a time gets every answer. */
@@ -57,7 +59,8 @@ export async function openNbd(address: NbdAddress, options: NbdClientOptions = {
   }
 }
 
-function whereOf(address: NbdAddress): SocketConnectOpts {
+function whereOf(address: NbdAddress): SocketConnectOpts | { readonly fd: number } {
+  if (address.fileDescriptor !== undefined) return { fd: address.fileDescriptor }
   if (address.socketPath !== undefined) return { path: address.socketPath }
   assert(address.port !== undefined, 'an NBD address has a socket path or a port')
   return { host: address.host ?? '127.0.0.1', port: address.port }
@@ -209,7 +212,10 @@ export class NbdClient implements Disk {
     }
   }
 
-  /** Writes whole blocks. Asserts that the export may be written. */
+  /**
+   * Writes whole blocks. Faults: 'unavailable', reason 'read-only', where the export may not be written; 'full' where the
+   * server has no room left for them.
+   */
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     const pieces: Promise<unknown>[] = []
     for (let at = 0; at < bytes.length; at += this.maximumBlockBytes) {
@@ -219,16 +225,17 @@ export class NbdClient implements Disk {
     await allSettled(pieces)
   }
 
-  /** Makes the blocks zero, as holes if the server can. Asserts that it has the command; at most 4 GiB less one. */
-  async writeZeroes(offset: number, lengthBytes: number): Promise<void> {
-    assert(this.#has(EXPORT_FLAG.sendWriteZeroes), 'the server has no such command')
-    await this.#change(COMMAND.writeZeroes, offset, lengthBytes)
+  /**
+   * Makes whole blocks zero, as holes if the server can. Faults as `write`, and 'unavailable', reason 'no-command', where
+   * the server does not have it.
+   */
+  async zero(offset: number, lengthBytes: number): Promise<void> {
+    await this.#changeWithoutPayload(COMMAND.writeZeroes, EXPORT_FLAG.sendWriteZeroes, offset, lengthBytes)
   }
 
-  /** Tells that the blocks are not needed; they may read as anything. As `writeZeroes`. */
+  /** Tells that whole blocks are not needed; they may read as anything. Faults as `zero`. */
   async trim(offset: number, lengthBytes: number): Promise<void> {
-    assert(this.#has(EXPORT_FLAG.sendTrim), 'the server has no such command')
-    await this.#change(COMMAND.trim, offset, lengthBytes)
+    await this.#changeWithoutPayload(COMMAND.trim, EXPORT_FLAG.sendTrim, offset, lengthBytes)
   }
 
   /** All that was written before survives a crash of the server, if it promises anything of the kind. */
@@ -257,12 +264,33 @@ export class NbdClient implements Disk {
     return (this.#flags & flag) !== 0
   }
 
-  #change(command: number, offset: number, lengthBytes: number, payload?: Uint8Array): Promise<unknown> {
-    assert(!this.readOnly, 'the export is read-only')
+  async #changeWithoutPayload(
+    command: number,
+    flag: number,
+    offset: number,
+    lengthBytes: number,
+  ): Promise<void> {
+    if (!this.readOnly && !this.#has(flag)) {
+      const message = 'The disk server cannot make blocks zero. Use one that can.'
+      throw new Fault('unavailable', message, { subject: 'disk', reason: 'no-command' })
+    }
+    const end = offset + lengthBytes
+    const pieces: Promise<unknown>[] = []
+    for (let at = offset; at < end; at += CHANGE_SPAN_BYTES) {
+      pieces.push(this.#change(command, at, Math.min(CHANGE_SPAN_BYTES, end - at)))
+    }
+    await allSettled(pieces)
+  }
+
+  async #change(command: number, offset: number, lengthBytes: number, payload?: Uint8Array): Promise<void> {
     assertInside(this.sizeBytes, offset, lengthBytes)
     const block = this.minimumBlockBytes
     assert(offset % block === 0 && lengthBytes % block === 0, 'only whole blocks are written')
-    return this.#ask(command, offset, lengthBytes, payload ? { payload } : {})
+    if (this.readOnly) {
+      const message = 'The disk may be read only. Open it for writing, then try again.'
+      throw new Fault('unavailable', message, { subject: 'disk', reason: 'read-only' })
+    }
+    await this.#ask(command, offset, lengthBytes, payload ? { payload } : {})
   }
 
   #ask(

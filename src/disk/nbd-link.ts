@@ -1,4 +1,4 @@
-import { connect, type Socket, type SocketConnectOpts } from 'node:net'
+import { connect, Socket, type SocketConnectOpts } from 'node:net'
 import { Fault, isFault } from '../image/fault.ts'
 
 /** Small, so that little of a payload is copied; large enough for a burst of replies without payload. */
@@ -49,13 +49,24 @@ export class Link {
     return link
   }
 
-  /** Resolves when connected. Throws Fault 'unavailable'. `begun` gets the link at once, to end it early. */
-  static async connect(where: SocketConnectOpts, begun: (link: Link) => void): Promise<Link> {
+  /**
+   * Resolves when connected, for an open socket (`fd`) at once. Throws Fault 'unavailable'. `begun` gets the link at once,
+   * to end it early.
+   */
+  static async connect(
+    where: SocketConnectOpts | { readonly fd: number },
+    begun: (link: Link) => void,
+  ): Promise<Link> {
     const link = new Link()
     link.#scratch = new Uint8Array(SCRATCH_BYTES)
     const onread = {
       buffer: () => link.#landing(),
       callback: (countBytes: number, buffer: Uint8Array) => link.#landed(countBytes, buffer),
+    }
+    if ('fd' in where) {
+      link.#attach(new Socket({ fd: where.fd, readable: true, writable: true, onread }))
+      begun(link)
+      return link
     }
     const socket = connect({ ...where, onread })
     link.#attach(socket)

@@ -1,5 +1,5 @@
 import { Fault } from '../image/fault.ts'
-import { breach, COMMAND, errnoName, type Request, type StatusRun } from './nbd-protocol.ts'
+import { breach, COMMAND, ERRNO, errnoName, type Request, type StatusRun } from './nbd-protocol.ts'
 
 /** Separate runs of data in the answer to one read; a server that needs more is out to waste memory. */
 const RUN_COUNT_MAX = 4096
@@ -63,9 +63,11 @@ export class Outstanding {
   /** The error the request will end with; the first one counts. Throws the breach of errors without end. */
   fail(errno: number, message: string): void {
     if (++this.#errorCount > ERROR_COUNT_MAX) throw breach('an answer has errors without end')
+    const isFull = errno === ERRNO.ENOSPC && this.request.command !== COMMAND.read
+    const remedy = isFull ? 'Make room there, then try again.' : 'Try again, or check the disk.'
     this.#error ??= new Fault(
-      'unavailable',
-      `The disk server failed at ${this.request.offset} with ${errnoName(errno)}. Try again, or check the disk.`,
+      isFull ? 'full' : 'unavailable',
+      `The disk server failed at ${this.request.offset} with ${errnoName(errno)}. ${remedy}`,
       { subject: 'disk', reason: errnoName(errno), cause: new Error(message) },
     )
   }

@@ -15,6 +15,7 @@ export type FaultSubject =
   | 'image'
   | 'machine'
   | 'disk'
+  | 'volume'
   | 'snapshot'
   | 'snapshot-policy'
   | 'bundle'

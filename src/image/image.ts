@@ -1,9 +1,10 @@
+import type { CleaningSummary } from './cleaning.ts'
 import type { DiskBus, MachineConfig } from './config.ts'
 import type { Consistency } from './consistency.ts'
 import type { Digest, ImageId, MachineId, ProjectId, RegionId, SnapshotId, TaskId } from './ids.ts'
 
 /** How an image came to be. It decides the word a door has for the time of making: UHost says Making or Copying. */
-export type ImageOrigin = 'import' | 'capture' | 'copy' | 'compose'
+export type ImageOrigin = 'import' | 'capture' | 'copy' | 'compose' | 'clean'
 
 /**
  * 'base' images are the operator's: every project sees them, nobody copies or deletes them through a cloud's door
@@ -50,6 +51,8 @@ export interface Image {
   readonly consistency: Consistency | undefined
   /** The digest of the image that the machine's system disk stood on, if it stood on one. */
   readonly parent: Digest | undefined
+  /** What was taken out of it; undefined for an image that was never cleaned. A copy has its source's. */
+  readonly cleaning: CleaningSummary | undefined
   /** Snapshots of data disks that were made with it and go with it. */
   readonly snapshotIds: readonly SnapshotId[]
   /** Bytes that are not zero, and bytes this image added to its region's store. Known once available. */

@@ -143,7 +143,7 @@ function imageLabel(label: Members): ImageLabel {
     project: project(label),
     regionId: text(label, 'regionId') as RegionId,
     kind: oneOf(label, 'kind', ['base', 'custom']),
-    origin: oneOf(label, 'origin', ['import', 'capture', 'copy', 'compose']),
+    origin: oneOf(label, 'origin', ['import', 'capture', 'copy', 'compose', 'clean']),
     name: text(label, 'name'),
     description: text(label, 'description'),
     tag: text(label, 'tag'),

@@ -6,6 +6,8 @@ export const TASK_KINDS = [
   'capture-image',
   'create-snapshot',
   'compose-image',
+  'clean-image',
+  'plan-clean',
   'plan-capture',
   'reset-disk',
   'copy-image',

@@ -122,6 +122,18 @@ export const SETTINGS: readonly SettingRow[] = [
     'How fast a scrub reads. 50 MB/s leave most of a disk to others and read 30 TB in a week.',
   ),
   row(
+    'cleaning.secrets',
+    'report or refuse',
+    'report',
+    'What becomes of an image when cleaning finds a private key or a token in what it keeps. `refuse` holds for everybody; with `report` a request may still ask for it.',
+  ),
+  row(
+    'cleaning.kernel',
+    'a directory',
+    "the system's own",
+    'Where the kernel is that cleaning changes Linux file systems with: a folder laid out as / is, with boot/vmlinuz-VERSION and lib/modules/VERSION.',
+  ),
+  row(
     'clockSkewMinutes',
     'a whole number from 1 to 1440',
     '15',

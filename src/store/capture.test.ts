@@ -132,7 +132,8 @@ for (const make of [memoryRegion, directoryRegion]) {
       const disks = [
         { index: 0, bus: 'virtio-blk' as const, sizeBytes: map.sizeBytes, chunkBytes: CHUNK, ids },
       ]
-      const image = { ...first.content, parent: first.digest, disks }
+      const { report: _none, ...content } = first.content
+      const image = { ...content, parent: first.digest, disks }
       const second = await commitImage(region.store, sessionId, image)
       await assertHolds(region.store, second.digest, [after])
       assert.equal(second.content.parent, first.digest)

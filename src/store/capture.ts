@@ -145,13 +145,17 @@ export function bindChunks(holds: Holds, page: Buffer, offset: number, bound: Se
 /** Adds an object that the session has written, or found. */
 export function bindObject(holds: Holds, name: ObjectName, bound: Set<number>): void {
   const number = holds.findObject(name)
+  // A session that somebody ended holds nothing any more, which is no bug of who goes on.
+  if (number === undefined) holds.assertOpen()
   assert(number !== undefined, `${name} was written before it is bound`)
   bound.add(number)
 }
 
 /** An image about to be written: maps instead of page lists are not needed, the ids of each disk are. */
-export interface NewImage extends Omit<ImageContent, 'version' | 'domain' | 'disks'> {
+export interface NewImage extends Omit<ImageContent, 'version' | 'domain' | 'disks' | 'report'> {
   readonly domain: DomainId
+  /** What was cleaned out of it, as text. */
+  readonly report?: string
   readonly disks: readonly (Omit<ImageDisk, 'pages'> & { readonly ids: Uint8Array })[]
 }
 
@@ -173,7 +177,10 @@ export async function writeImage(
     disks.push({ index, bus, ...(await writeMap(region, sessionId, disk, bound, signal)) })
   }
   const { domain, config, os, parent, consistency } = image
-  const content: ImageContent = { version: 2, domain, disks, config, os, parent, consistency }
+  const opened = image.report === undefined ? undefined : await region.ensureDomain(domain, signal)
+  const report = opened?.sealReport(image.report ?? '') ?? null
+  const version = report === null ? 2 : 3
+  const content: ImageContent = { version, domain, disks, config, os, parent, consistency, report }
   return await putContent(region, sessionId, content, bound, signal)
 }
 

@@ -9,7 +9,8 @@ import { hashOfName, imageName } from './names.ts'
 import type { RefInput } from './refs.ts'
 import type { RegionStore } from './region.ts'
 
-export interface Composition extends Omit<ImageContent, 'version' | 'domain' | 'disks' | 'parent'> {
+export interface Composition
+  extends Omit<ImageContent, 'version' | 'domain' | 'disks' | 'parent' | 'report'> {
   readonly domain: DomainId
   /** Disks of committed images of the same domain; the first becomes the system disk. */
   readonly disks: readonly {
@@ -46,7 +47,8 @@ export async function composeImage(
     composed.push({ index, sizeBytes, chunkBytes, bus, pages })
     for (const number of pinNeeds(region, sessionId, digest, new Set(pages))) bound.add(number)
   }
-  const content: ImageContent = { version: 2, domain, disks: composed, config, os, parent, consistency }
+  const made = { domain, disks: composed, config, os, parent, consistency }
+  const content: ImageContent = { version: 2, ...made, report: null }
   const written = await putContent(region, sessionId, content, bound, signal)
   const row = await region.putRef(sessionId, { ...ref, digests: [written.digest] }, signal)
   signal?.throwIfAborted()

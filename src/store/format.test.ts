@@ -60,7 +60,7 @@ function goldenIds(): Buffer {
   return ids
 }
 
-function goldenImage(version: 1 | 2 = 1) {
+function goldenImage(version: 1 | 2 | 3 = 1) {
   return encodeImage({
     version,
     domain: DOMAIN,
@@ -77,6 +77,7 @@ function goldenImage(version: 1 | 2 = 1) {
     os: { type: 'linux', name: 'Débian "12"\n' },
     parent: sha256(Buffer.from('parent')) as Digest,
     consistency: version === 1 ? 'filesystem' : 'application',
+    report: version === 3 ? goldenDomain().sealReport('{"report":"ü"}') : null,
   })
 }
 
@@ -97,6 +98,7 @@ test('key object, pack, map page, image object and signature have the bytes of t
   const { bytes } = goldenImage()
   await assertGolden('image.golden', bytes)
   await assertGolden('image-2.golden', goldenImage(2).bytes)
+  await assertGolden('image-3.golden', goldenImage(3).bytes)
   await assertGolden('signature.golden', encodeSignature(goldenDomain().sign(bytes)))
 })
 
@@ -123,10 +125,17 @@ test('the golden files are read back', async () => {
     [1, 0, 1].map((codec) => [codec, 1]).concat([1, 0, 1].map((codec) => [codec, 0])),
     'zstd, raw, zstd, sealed, and once more not',
   )
-  for (const version of [1, 2] as const) {
-    const object = await golden(version === 1 ? 'image.golden' : 'image-2.golden')
+  for (const version of [1, 2, 3] as const) {
+    const object = await golden(version === 1 ? 'image.golden' : `image-${version}.golden`)
     assert.deepEqual(parseImage(object).config.cpuCount, version === 1 ? null : 2)
     assert.equal(encodeImage(parseImage(object)).digest, goldenImage(version).digest)
+    const { report } = parseImage(object)
+    assert.equal(report === null, version < 3)
+    if (report === null) continue
+    assert.equal(goldenDomain().openReport(report), '{"report":"ü"}')
+    const bent = Buffer.from(report, 'base64')
+    bent[20] = (bent[20] ?? 0) ^ 1
+    assert.equal(goldenDomain().openReport(bent.toString('base64')), undefined)
   }
 })
 

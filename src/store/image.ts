@@ -9,6 +9,7 @@ import { isChunkBytes } from './chunk.ts'
 import { sha256 } from './hashes.ts'
 import { type DiskMap, pageCountOf } from './map.ts'
 import { imageName, parseDomainId } from './names.ts'
+import { SEALED_REPORT_CHARS_MAX } from './report.ts'
 
 export interface ImageDisk extends DiskMap {
   /** 0 is the system disk. */
@@ -21,25 +22,29 @@ export interface ImageDisk extends DiskMap {
  * so the digest is equal wherever the image is copied to (I4). Source: docs/format.md, "Image object".
  */
 export interface ImageContent {
-  /** 1 knows of the machine its firmware alone. */
-  readonly version: 1 | 2
+  /** 1 knows of the machine its firmware alone; 3 is 2 with a report. */
+  readonly version: 1 | 2 | 3
   readonly domain: DomainId
   readonly disks: readonly ImageDisk[]
   readonly config: MachineConfig
   readonly os: { readonly type: 'linux' | 'windows' | 'other'; readonly name: string }
   readonly parent: Digest | null
   readonly consistency: Consistency
+  /** What was cleaned out of it, sealed for the domain (`OpenDomain.openReport`), in base64; null where nothing was. */
+  readonly report: string | null
 }
 
 export const DISK_BYTES_MAX = 64 * 2 ** 40
 const IMAGE_BYTES_MAX = 64 * 1024 * 1024
 
 export function encodeImage(image: ImageContent): { readonly digest: Digest; readonly bytes: Buffer } {
-  const { config, ...others } = image
+  const { config, report, ...others } = image
+  assert.equal(report !== null, image.version === 3, 'version 3 is for images with a report')
   const { firmware, machineType, cpuCount, memoryBytes } = config
   const machine =
     image.version === 1 ? { firmware } : { machine: { firmware, machineType, cpuCount, memoryBytes } }
-  const bytes = encodeCanonical({ ...others, ...machine } as unknown as Canonical)
+  const told = report === null ? {} : { report }
+  const bytes = encodeCanonical({ ...others, ...machine, ...told } as unknown as Canonical)
   assert(bytes.length <= IMAGE_BYTES_MAX)
   return { digest: sha256(bytes) as Digest, bytes }
 }
@@ -79,7 +84,7 @@ type Json = { readonly [key: string]: unknown }
 
 function checkImage(value: Json): ImageContent {
   const { version } = value
-  assert(version === 1 || version === 2)
+  assert(version === 1 || version === 2 || version === 3)
   const os = value.os as Json
   const disks = value.disks as readonly Json[]
   assert(Array.isArray(disks) && disks.length > 0)
@@ -94,7 +99,14 @@ function checkImage(value: Json): ImageContent {
     os: { type: oneOf(os.type, ['linux', 'windows', 'other']), name: String(os.name) },
     parent: value.parent === null ? null : parseHash('digest', String(value.parent)),
     consistency: oneOf(value.consistency, version === 1 ? ['crash', 'filesystem'] : CONSISTENCIES),
+    report: version === 3 ? checkReport(value.report) : null,
   }
+}
+
+function checkReport(value: unknown): string {
+  assert(typeof value === 'string' && value.length > 0 && value.length <= SEALED_REPORT_CHARS_MAX)
+  assert(/^[A-Za-z0-9+/]+={0,2}$/.test(value))
+  return value
 }
 
 function checkConfig(value: Json): MachineConfig {

@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto'
 import type { DomainId } from '../image/ids.ts'
 import { IdHasher } from './hashes.ts'
 import type { FillRandom } from './keys.ts'
+import { openReport, sealReport } from './report.ts'
 import { ChunkSealer } from './seal.ts'
 
 /** A domain's two keys, 32 bytes each. Equal in every region that holds chunks of the domain. Never to be logged. */
@@ -18,16 +19,28 @@ export class OpenDomain {
   readonly hasher: IdHasher
   readonly sealer: ChunkSealer
   readonly #signKey: Buffer
+  readonly #reportKey: Buffer
 
   constructor(id: DomainId, { idKey, dataKey }: DomainSecrets, fill?: FillRandom) {
     this.id = id
     this.hasher = new IdHasher(Buffer.from(idKey))
     this.sealer = new ChunkSealer(dataKey, fill)
     this.#signKey = createHmac('sha256', dataKey).update('calotype image signature').digest()
+    this.#reportKey = createHmac('sha256', dataKey).update('calotype cleaning report').digest()
   }
 
   /** What only a holder of the domain's keys can say of an image object. Source: docs/format.md, "Signature". */
   sign(imageBytes: Uint8Array): Buffer {
     return createHmac('sha256', this.#signKey).update(imageBytes).digest()
+  }
+
+  /** A report as an image object carries it. */
+  sealReport(text: string): string {
+    return sealReport(this.#reportKey, text)
+  }
+
+  /** Undefined unless it was sealed by this domain, and is as it was. */
+  openReport(sealed: string): string | undefined {
+    return openReport(this.#reportKey, sealed)
   }
 }

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { type CleaningSummary, type CleaningWish, summaryOf } from '../image/cleaning.ts'
 import type { WantedConsistency } from '../image/consistency.ts'
 import { isFault } from '../image/fault.ts'
 import type { Digest, DiskId, ImageId, MachineId, ProjectId, RegionId } from '../image/ids.ts'
@@ -22,6 +23,7 @@ import {
   chooseRequest,
   openSources,
 } from './capture-sources.ts'
+import { cleanDisks } from './clean-disks.ts'
 import { domainOf, failAndCleanUp, osOf } from './image-row.ts'
 import { explainLostDisk, readPatiently } from './lost-disk.ts'
 import type { TaskParts } from './parts.ts'
@@ -34,6 +36,8 @@ export interface CaptureInput {
   readonly wanted: WantedConsistency
   /** All of one moment; of no disk twice. */
   readonly outputs: readonly CaptureOutput[]
+  /** What the image is made without; then there are no other outputs. */
+  readonly clean?: CleaningWish
 }
 
 /** As tasks were written before there were snapshots. */
@@ -49,6 +53,7 @@ interface Taken {
   readonly outputs: readonly CaptureOutput[]
   readonly made: readonly MadeOutput[]
   readonly facts: MomentFacts
+  readonly cleaning?: CleaningSummary
   readonly disks: readonly {
     readonly id: DiskId
     readonly way: CaptureSource['way']
@@ -74,13 +79,15 @@ function captureDisks(
   parts: TaskParts,
   kind: 'capture-image' | 'create-snapshot',
 ): TaskDefinition<CaptureInput | ImageInput> {
-  const { catalog, host, jobs, clock } = parts
+  const { catalog, host, jobs, cleaner, sign, clock } = parts
   type Context = StepContext<CaptureInput | ImageInput>
 
   /** The disks at the moment of the capture; asked again, the same ones as long as the host keeps that moment. */
   async function openDisks(context: Context) {
     const { id, row, signal } = context
-    const { machineId, outputs, wanted } = inputOf(context.input)
+    const { machineId, outputs, wanted, clean } = inputOf(context.input)
+    // Before the disks are open: a running machine's moment costs room for as long as it is kept.
+    if (clean !== undefined) await cleaner.enter(id, signal)
     const machine = await capturedMachine(parts, machineId)
     const regionId = row.regionId as RegionId
     const projectId = row.projectId as ProjectId
@@ -120,6 +127,19 @@ function captureDisks(
   }
   type Opened = Awaited<ReturnType<typeof openDisks>>
 
+  /** The disks as they are to be taken in. What was opened for that, `closeCleaned` closes. */
+  async function cleaned(context: Context, sources: readonly CaptureSource[]) {
+    const { clean } = inputOf(context.input)
+    const disks = sources.map((source) => source.disk)
+    if (clean === undefined) return { disks, report: undefined }
+    const { disks: overlaid, report } = await cleanDisks(parts, context, disks, clean)
+    await context.phase('read')
+    return { disks: overlaid, report: sign(report) }
+  }
+  const closeCleaned = async ({ id, input }: Pick<Context, 'id' | 'input'>) => {
+    if (inputOf(input).clean !== undefined) await cleaner.close(id)
+  }
+
   const positionsOf = (output: CaptureOutput, sources: readonly CaptureSource[]) =>
     output.diskIds.map((id) => sources.findIndex(({ record }) => record.id === id))
 
@@ -152,7 +172,8 @@ function captureDisks(
         name: 'read',
         async run(context) {
           const { id, signal } = context
-          if (context.checkpoint().taken !== undefined) return
+          // A process that ended before it had closed them may have left them to us.
+          if (context.checkpoint().taken !== undefined) return await closeCleaned(context)
           const taken = await readDisks(context, async (open): Promise<Taken> => {
             const { machine, exports, regionId, projectId } = open
             const { os: found } = exports
@@ -161,6 +182,7 @@ function captureDisks(
               outputs.some(({ diskIds }) => diskIds.some((diskId) => diskId === record.id))
             const sources = open.sources.filter(isTaken)
             const { type, name } = found ?? { type: machine.osType, name: machine.osName }
+            const { disks: asTaken, report } = await cleaned(context, sources)
             const images = outputs.map((output, i): WriteJob['images'][number] => {
               const disks = positionsOf(output, sources)
               const system = sources[disks[0] ?? 0]
@@ -170,11 +192,12 @@ function captureDisks(
                 os: osOf(type, name),
                 parent: system?.record.base?.digest as Digest | undefined,
                 ref: refs[i] as RefInput,
+                ...(report === undefined ? {} : { report }),
               }
             })
             const job: WriteJob = {
               ...{ regionId, sessionId: id, domain: domainOf('custom', projectId) },
-              disks: sources.map((source) => source.disk),
+              disks: asTaken,
               images,
               consistency: exports.consistency,
             }
@@ -186,19 +209,23 @@ function captureDisks(
               outputs,
               made,
               facts: { consistency, consistencyWhy, pausedMs, frozenMs, ...(os === undefined ? {} : { os }) },
+              ...(report === undefined ? {} : { cleaning: summaryOf(report.report) }),
               disks: sources.map(({ record, way, why }) => {
                 return { id: record.id, way, why, readBytes: readBytesOf(record.id, outputs, made) }
               }),
             }
           })
           await context.save({ taken })
+          await closeCleaned(context)
         },
       },
       {
         name: 'release',
         // Before the image is there for all: whoever waits for it may want the machine next.
         async run({ input, id, signal, save }) {
-          const close = () => host.closeExports(input.machineId, id, 'taken')
+          // The region does not have what was cleaned, so the next capture cannot be compared with it.
+          const outcome = inputOf(input).clean === undefined ? 'taken' : 'given-up'
+          const close = () => host.closeExports(input.machineId, id, outcome)
           await save({ isReleased: await tryAgain(close, signal) })
         },
       },
@@ -206,20 +233,21 @@ function captureDisks(
         name: 'commit',
         async run(context) {
           const { taken, isReleased } = context.checkpoint() as { taken: Taken; isReleased: boolean }
-          const { outputs, made, facts, disks } = taken
+          const { outputs, made, facts, disks, cleaning } = taken
           const { os, ...known } = facts
           const there = await listed(catalog.rows, outputs)
           const counted = made.filter((_made, i) => there.includes(outputs[i] as CaptureOutput))
-          const output = { ...summary(counted), ...known, disks, isReleased }
+          const output = { ...summary(counted), ...known, disks, isReleased, ...(cleaning && { cleaning }) }
           await context.finish(output, async (rows) => {
             const still = new Set(await listed(rows, outputs))
             for (const [i, one] of outputs.entries()) {
               const written = made[i]
               if (written === undefined) throw new Error('every output was written')
               // What was deleted meanwhile, whoever deleted it lets go of once we are through.
-              if (still.has(one)) await setMade(rows, one, written, facts, clock())
+              if (still.has(one)) await setMade(rows, one, written, { ...facts, cleaning }, clock())
             }
-            await keepBaselines(rows, context, context.input.machineId, outputs, made, clock())
+            if (cleaning === undefined)
+              await keepBaselines(rows, context, context.input.machineId, outputs, made, clock())
           })
         },
       },
@@ -229,7 +257,8 @@ function captureDisks(
       const regionId = row.regionId as RegionId
       // A host that does not answer keeps neither the store from its room nor the user from the reason.
       await failAndCleanUp(failAll(catalog.rows, outputs, reason, clock()), [
-        host.closeExports(machineId, id, 'given-up'),
+        // What reads the exports first; the machine is let go of whatever becomes of that.
+        closeCleaned({ id, input }).finally(() => host.closeExports(machineId, id, 'given-up')),
         jobs.abort(regionId, id),
         // The store may have committed before the failure; a collection then takes what was made.
         ...outputs.map((output) => jobs.release(regionId, output.id)),

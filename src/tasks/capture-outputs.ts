@@ -1,5 +1,6 @@
 import type { Catalog, Rows } from '../catalog/contract.ts'
 import type { DiskExports } from '../host/contract.ts'
+import type { CleaningSummary } from '../image/cleaning.ts'
 import { Fault, isFault } from '../image/fault.ts'
 import type { Digest, DiskId, ImageId, MachineId, SnapshotId } from '../image/ids.ts'
 import { machineDisksOf } from './columns.ts'
@@ -87,12 +88,12 @@ export function setMade(
   rows: Rows,
   output: CaptureOutput,
   made: MadeOutput,
-  { consistency, os }: MomentFacts,
+  { consistency, os, cleaning }: MomentFacts & { readonly cleaning?: CleaningSummary | undefined },
   nowMs: number,
 ): Promise<void> {
   const facts = { consistency, osType: os?.type, osName: os?.name }
   return output.is === 'image'
-    ? setAvailable(rows, output.id, made, { ...facts, parent: made.parent }, nowMs)
+    ? setAvailable(rows, output.id, made, { ...facts, parent: made.parent, cleaning }, nowMs)
     : setSnapshotAvailable(rows, output.id, made, facts, nowMs)
 }
 

@@ -1,5 +1,7 @@
 import type { Catalog } from '../catalog/contract.ts'
 import { openSqliteCatalog } from '../catalog/sqlite.ts'
+import { FakeCleaner } from '../cleaning/fixture.ts'
+import { createSigner } from '../cleaning/signature.ts'
 import type { ExportRequest, Host, MachineDisk, MachinePower } from '../host/contract.ts'
 import { PLAIN_CONFIG } from '../image/config.ts'
 import { Fault } from '../image/fault.ts'
@@ -14,6 +16,7 @@ import type {
   TaskId,
 } from '../image/ids.ts'
 import { captureImage, createSnapshot } from './capture-image.ts'
+import { cleanImage, planClean } from './clean-image.ts'
 import { collectGarbage } from './collect-garbage.ts'
 import { machineDisksOf } from './columns.ts'
 import { composeImage } from './compose-image.ts'
@@ -38,6 +41,7 @@ export const CONFIG = { ...PLAIN_CONFIG, cpuCount: 1, memoryBytes: 1024 }
 export interface TaskPlace {
   readonly catalog: Catalog
   readonly stores: FakeStores
+  readonly cleaner: FakeCleaner
   /** The one of now: `restart` makes another. */
   readonly runner: Runner
   readonly parts: TaskParts
@@ -129,13 +133,18 @@ export async function newTaskPlace(): Promise<TaskPlace> {
     },
   } as unknown as Host
   const clock = () => time.nowMs
-  const parts = { catalog, host, jobs: stores.jobs, clock, nbdSocketPath: '', importDirectory: '' }
+  const cleaner = new FakeCleaner()
+  const sign = createSigner(new Uint8Array(32))
+  const places = { nbdSocketPath: '', importDirectory: '' }
+  const parts = { catalog, host, jobs: stores.jobs, cleaner, sign, clock, ...places }
   const log = (record: Record<string, unknown>) => void logged.push(record)
   const definitions = [
     captureImage(parts),
     createSnapshot(parts),
     planCapture(parts),
     composeImage(parts),
+    cleanImage(parts),
+    planClean(parts),
     resetDisk(parts),
     copyImage(parts),
     launchMachine(parts),
@@ -160,7 +169,7 @@ export async function newTaskPlace(): Promise<TaskPlace> {
   const find = (id: TaskId) =>
     catalog.rows.selectFrom('task').selectAll().where('id', '=', id).executeTakeFirstOrThrow()
   const place: TaskPlace = {
-    ...{ catalog, stores, parts, power, gates, replaced, logged },
+    ...{ catalog, stores, cleaner, parts, power, gates, replaced, logged },
     get runner() {
       return runner
     },

@@ -1,4 +1,5 @@
 import type { Rows } from '../catalog/contract.ts'
+import type { CleaningSummary } from '../image/cleaning.ts'
 import type { Consistency } from '../image/consistency.ts'
 import { Fault } from '../image/fault.ts'
 import type { Digest, DomainId, ImageId, ProjectId, SnapshotId } from '../image/ids.ts'
@@ -23,6 +24,7 @@ export type Made = Pick<WrittenImage, 'digest' | 'dataBytes' | 'storedBytes' | '
 export interface FoundFacts {
   readonly consistency?: Consistency | undefined
   readonly parent?: Digest | undefined
+  readonly cleaning?: CleaningSummary | undefined
   /** As the guest itself told them. */
   readonly osName?: string | undefined
   readonly osType?: OsType | undefined
@@ -48,7 +50,7 @@ export function setSnapshotAvailable(
   rows: Rows,
   id: SnapshotId,
   made: Made,
-  facts: Omit<FoundFacts, 'parent'>,
+  facts: Omit<FoundFacts, 'parent' | 'cleaning'>,
   nowMs: number,
 ): Promise<void> {
   return setMade(rows, { is: 'snapshot', id }, made, facts, nowMs)
@@ -69,7 +71,7 @@ async function setMade(
   if (row !== undefined && made.dataBytes > row.reservedBytes) {
     await refuseAboveQuota(rows, row.projectId, made.dataBytes, id)
   }
-  const { consistency, parent, osName, osType } = facts
+  const { consistency, parent, osName, osType, cleaning } = facts
   const result = await rows
     .updateTable(is)
     .set({
@@ -83,6 +85,7 @@ async function setMade(
       updatedAtMs: nowMs,
       ...(consistency === undefined ? {} : { consistency }),
       ...(parent === undefined ? {} : { parent }),
+      ...(cleaning === undefined ? {} : { cleaning: JSON.stringify(cleaning) }),
       ...(osName === undefined ? {} : { osName }),
       ...(osType === undefined ? {} : { osType }),
     })

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { Fault } from '../image/fault.ts'
 import { readPatiently } from './lost-disk.ts'
 
@@ -44,6 +45,26 @@ test('patience ends, and no other failure is waited for', async () => {
   const lasting = failing(fault('EIO'))
   await assert.rejects(readPatiently(lasting.read, never, { forMs: -1, againMs: 1 }), { reason: 'EIO' })
   assert.equal(lasting.seen.runCount, 1)
+})
+
+test('after an I/O error a base may be found away by who connects to it', async () => {
+  const errors = [fault('EIO'), fault(), fault(), fault('EIO')]
+  const read = async () => {
+    const error = errors.shift()
+    if (error !== undefined) throw error
+    return 'read'
+  }
+  assert.equal(await readPatiently(read, never, soon), 'read')
+})
+
+test('patience begins with the first error, not with the reading', async () => {
+  let runCount = 0
+  const read = async () => {
+    if (runCount++ > 0) return 'read'
+    await delay(200)
+    throw fault('EIO')
+  }
+  assert.equal(await readPatiently(read, never, { forMs: 100, againMs: 1 }), 'read')
 })
 
 test('a cancel does not wait for patience', async () => {

@@ -10,19 +10,25 @@ const PATIENCE = { forMs: 40_000, againMs: 2_000 }
 
 /**
  * Runs the reading of a capture again while a disk answers with an I/O error, until a base that was away must be back:
- * guests and exports outlive the server that holds their bases. A second run reads on where the first one ended.
+ * guests and exports outlive the server that holds their bases. A second run reads on where the first one ended. Its patience
+ * begins with the first error, however long the reading had gone well.
  */
 export async function readPatiently<Result>(
   read: () => Promise<Result>,
   signal: AbortSignal,
   { forMs, againMs } = PATIENCE,
 ): Promise<Result> {
-  const endMs = performance.now() + forMs
+  let endMs: number | undefined
   for (;;) {
     try {
       return await read()
     } catch (error) {
-      const mayPass = isFault(error, 'unavailable') && error.subject === 'disk' && error.reason === 'EIO'
+      // After the first, who connects to the base anew is told that it is away in other words.
+      const mayPass =
+        isFault(error, 'unavailable') &&
+        error.subject === 'disk' &&
+        (error.reason === 'EIO' || (endMs !== undefined && error.reason === undefined))
+      endMs ??= performance.now() + forMs
       if (!mayPass || performance.now() > endMs) throw error
       await delay(againMs, undefined, { signal })
     }

@@ -1,5 +1,7 @@
 import type { Catalog } from '../catalog/contract.ts'
+import type { Cleaner } from '../cleaning/contract.ts'
 import type { Host } from '../host/contract.ts'
+import type { CleaningReport, SignedReport } from '../image/cleaning.ts'
 import type { Digest, RegionId } from '../image/ids.ts'
 import type { StoreJobs } from './store-jobs.ts'
 
@@ -8,6 +10,9 @@ export interface TaskParts {
   readonly catalog: Catalog
   readonly host: Host
   readonly jobs: StoreJobs
+  readonly cleaner: Cleaner
+  /** With the key of the installation. */
+  readonly sign: (report: CleaningReport) => SignedReport
   readonly clock: () => number
   /** Where our NBD server answers for images. */
   readonly nbdSocketPath: string

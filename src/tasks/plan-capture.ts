@@ -1,8 +1,10 @@
+import type { CleaningReport, CleaningWish } from '../image/cleaning.ts'
 import type { WantedConsistency } from '../image/consistency.ts'
 import { isFault } from '../image/fault.ts'
 import type { DiskId, MachineId, ProjectId, RegionId } from '../image/ids.ts'
 import type { MachineDiskRecord } from '../image/machine.ts'
 import { type CaptureSource, capturedMachine, chooseRequest, openSources } from './capture-sources.ts'
+import { planCleaning } from './clean-disks.ts'
 import { consistencyRefusal } from './consistency-refusal.ts'
 import { domainOf } from './image-row.ts'
 import { explainLostDisk, readPatiently } from './lost-disk.ts'
@@ -19,11 +21,18 @@ export interface PlanInput {
   readonly blockers: readonly string[]
   /** Whether the asker may know how much room the region has: what others store shows in it (I10). */
   readonly tellsSpace: boolean
+  readonly clean?: CleaningWish
 }
 
 /** What was learnt of the disks, or why nothing was. */
 type Look =
-  | { readonly sources: readonly CaptureSource[]; readonly plan: CapturePlan; readonly why?: never }
+  | {
+      readonly sources: readonly CaptureSource[]
+      readonly plan: CapturePlan
+      /** The report, or why the disks cannot be cleaned. */
+      readonly cleaning: CleaningReport | string | null
+      readonly why?: never
+    }
   | { readonly why: string }
 
 /**
@@ -38,6 +47,8 @@ export function planCapture(parts: TaskParts): TaskDefinition<PlanInput> {
     const regionId = row.regionId as RegionId
     const projectId = row.projectId as ProjectId
     const { machineId } = input
+    // Before the disks are open: a running machine's moment costs room for as long as it is kept.
+    if (input.clean !== undefined) await parts.cleaner.enter(id, signal)
     const machine = await capturedMachine(parts, machineId)
     const diskIds = records.map((record) => record.id)
     const chosen = await chooseRequest(parts, regionId, machine, diskIds, 'crash')
@@ -53,7 +64,8 @@ export function planCapture(parts: TaskParts): TaskDefinition<PlanInput> {
     const job = { regionId, domain: domainOf('custom', projectId), disks: sources.map(({ disk }) => disk) }
     const read = () => jobs.plan(job, context.progress, signal)
     try {
-      return { sources, plan: await readPatiently(read, signal) }
+      const plan = await readPatiently(read, signal)
+      return { sources, plan, cleaning: await lookAtCleaning(context, sources) }
     } catch (error) {
       const isCompared = sources.some(({ disk }) => disk.baseline !== undefined)
       if (!isCompared || !isFault(error, 'absent') || error.subject !== 'image') {
@@ -63,6 +75,26 @@ export function planCapture(parts: TaskParts): TaskDefinition<PlanInput> {
     // Somebody deleted the image that the disks were compared with.
     await context.save({ isAllRead: true })
     return look(context, records)
+  }
+
+  async function lookAtCleaning(context: StepContext<PlanInput>, sources: readonly CaptureSource[]) {
+    const { clean } = context.input
+    if (clean === undefined) return null
+    const disks = sources.map(({ disk }) => disk)
+    const plan = () => planCleaning(parts, context, disks, clean)
+    return await readPatiently(plan, context.signal).catch((error: unknown) => {
+      if (isFault(error, 'conflict')) return error.message
+      throw error
+    })
+  }
+
+  /** The machine is let go of whatever becomes of the cleaning; what failed is thrown then. */
+  async function closeAll({ input, id }: Pick<StepContext<PlanInput>, 'input' | 'id'>) {
+    try {
+      if (input.clean !== undefined) await parts.cleaner.close(id)
+    } finally {
+      await host.closeExports(input.machineId, id, 'given-up')
+    }
   }
 
   return {
@@ -121,16 +153,19 @@ export function planCapture(parts: TaskParts): TaskDefinition<PlanInput> {
                 `${input.tellsSpace ? `, and ${freeBytes} are free` : ''}.`,
             )
           }
+          const cleaning = 'cleaning' in found ? found.cleaning : null
+          if (typeof cleaning === 'string') blockers.push(cleaning)
           const report = {
             ...{ disks, logicalBytes, readBytes: sum('readBytes'), dataBytes, newBytes },
             ...{ consistency, consistencyWhy, freeBytes: input.tellsSpace ? freeBytes : null },
             ...{ quotaBytes, chargedBytes: chargedNow, blockers },
+            cleaning: typeof cleaning === 'string' ? null : cleaning,
           }
-          await host.closeExports(input.machineId, context.id, 'given-up')
+          await closeAll(context)
           await context.finish(report, async () => {})
         },
       },
     ],
-    undo: ({ input, id }) => host.closeExports(input.machineId, id, 'given-up'),
+    undo: closeAll,
   }
 }

@@ -127,11 +127,12 @@ async function findReader(
     return sourceRegionId === regionId && copied === digest
   })
   if (copy !== undefined) return copy.id
-  const composes = await live('compose-image').where('task.regionId', '=', regionId).execute()
-  const compose = composes.find(({ input }) =>
-    (JSON.parse(input) as ComposeInput).disks.some((disk) => disk.digest === digest),
-  )
-  if (compose !== undefined) return compose.id
+  for (const kind of ['compose-image', 'clean-image', 'plan-clean'] as const) {
+    const found = (await live(kind).where('task.regionId', '=', regionId).execute()).find(({ input }) =>
+      (JSON.parse(input) as Pick<ComposeInput, 'disks'>).disks.some((disk) => disk.digest === digest),
+    )
+    if (found !== undefined) return found.id
+  }
   const resets = await live('reset-disk').where('task.regionId', '=', regionId).execute()
   const reset = resets.find(({ input }) => (JSON.parse(input) as ResetInput).digest === digest)
   if (reset !== undefined) return reset.id

@@ -30,6 +30,8 @@ export interface StepContext<Input = unknown> {
   save(patch: Record<string, unknown>): Promise<void>
   /** Committed bytes so far (I8). Kept at most five times a second; call it as often as you like. */
   progress(bytes: { doneBytes: number; totalBytes: number; movedBytes?: number }): void
+  /** Shows the task at another part of its step, for whoever watches: 'clean: scrub'. */
+  phase(name: string): Promise<void>
   /** Ends the task in the same transaction as `work`: the state before or the state after, never between. */
   finish(output: Record<string, unknown>, work: (rows: Rows) => Promise<void>): Promise<void>
 }
@@ -162,6 +164,10 @@ export function createRunner(options: {
         waiting = bytes
         timer ??= setTimeout(writeProgress, PROGRESS_MS)
       },
+      async phase(name) {
+        await update(catalog.rows, id, { step: name })
+        events.emit(id)
+      },
       async finish(output, work) {
         await settle()
         await catalog.transaction(async (rows) => {
@@ -199,7 +205,9 @@ export function createRunner(options: {
     const isCancelled = error instanceof Cancelled
     const fault = faultOf(error)
     const message = `task ${isCancelled ? 'cancelled' : 'failed'}`
-    log({ level: isCancelled ? 'info' : 'warn', message, task: id, kind: row.kind, error })
+    // Where secrets lie in an image is for its owner alone.
+    const told = fault.reason === 'secrets' ? {} : { error }
+    log({ level: isCancelled ? 'info' : 'warn', message, task: id, kind: row.kind, ...told })
     for (let waitMs = UNDO_AGAIN_MS; ; waitMs = Math.min(2 * waitMs, UNDO_AGAIN_MS_MAX)) {
       try {
         await update(catalog.rows, id, { step: UNDO, faultKind: fault.kind, reason: fault.message })

@@ -1,4 +1,5 @@
 import type { ChangeContext } from '../host/contract.ts'
+import type { CleaningSummary, SignedReport } from '../image/cleaning.ts'
 import type { DiskBus, MachineConfig } from '../image/config.ts'
 import type { Consistency } from '../image/consistency.ts'
 import type { Digest, DomainId, RegionId } from '../image/ids.ts'
@@ -28,7 +29,16 @@ export interface SourceDisk {
   /** The same bytes as a raw file of this machine, where there is one: read in place of the export. */
   readonly rawPath?: string
   /** A content in the region from which the disk can differ only where `changes` of the export `mapName` says so. */
-  readonly baseline?: DiskContent & { readonly changes: ChangeContext }
+  readonly baseline?: DiskContent & { readonly changes: ChangeContext | 'nothing' }
+  /**
+   * The disk as it is to be taken in: what `changes` of this export calls changed differs from what is told above, and all is
+   * read from here.
+   */
+  readonly cleaned?: {
+    readonly socketPath: string
+    readonly exportName: string
+    readonly changes: ChangeContext
+  }
 }
 
 /** One disk of an image that the region holds. */
@@ -44,6 +54,8 @@ export interface ImageFacts {
   readonly parent: Digest | undefined
   /** Who needs the image: made in the commit of the image itself. */
   readonly ref: RefInput
+  /** Of the cleaning of its disks. */
+  readonly report?: SignedReport
 }
 
 export interface WriteJob {
@@ -58,7 +70,7 @@ export interface WriteJob {
 }
 
 /** An image of disks that the region holds already, in this order; no byte is read. */
-export interface ComposeJob extends Omit<ImageFacts, 'parent'> {
+export interface ComposeJob extends Omit<ImageFacts, 'parent' | 'report'> {
   readonly regionId: RegionId
   readonly sessionId: string
   readonly domain: DomainId
@@ -157,6 +169,7 @@ export type FoundImage =
       readonly os: ImageFacts['os']
       readonly consistency: Consistency
       readonly parent: Digest | undefined
+      readonly cleaning: CleaningSummary | undefined
     }
   | { readonly message: string }
 
@@ -181,6 +194,8 @@ export interface StoreJobs {
   diskSizes(regionId: RegionId, digest: Digest): Promise<readonly number[]>
   /** Whose keys an image's chunks are made with. Same fault. */
   domainOf(regionId: RegionId, digest: Digest): Promise<DomainId>
+  /** The report of the cleaning that an image came of, if any. Same fault; 'corrupt' if it is damaged. */
+  report(regionId: RegionId, digest: Digest): Promise<SignedReport | undefined>
   /** Reads disks into an image of the region. Faults: 'full', 'unavailable', 'corrupt'. */
   write(job: WriteJob, onBytes: OnBytes, signal: AbortSignal): Promise<readonly WrittenImage[]>
   /** As `write`, of what the region holds already. Fault 'absent' 'image' if a disk's image is gone. */

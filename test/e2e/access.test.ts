@@ -8,7 +8,7 @@ import { OPERATIONS as UHOST } from '../../src/wire/uhost/operations/index.ts'
 import { OPERATIONS as WUYING } from '../../src/wire/wuying/operations/index.ts'
 import { deleteMachines, idle } from './harness.ts'
 import { auditOf, type Outcome } from './ledger.ts'
-import { allow, deny, importBase, openOffice, type Statement } from './office.ts'
+import { allow, cleanImage, deny, importBase, openOffice, type Statement } from './office.ts'
 import { cancelAll, personOf, taskEnd, untilState } from './small-place.ts'
 import {
   AWAY,
@@ -41,13 +41,17 @@ test('who may do what', async (t) => {
   )
   const [{ imageId: copy = '', taskId: copyTask = '' } = {}] = copied.json.copies as Record<string, string>[]
   await taskEnd(personOf(place), copyTask)
+  const cleaned = await cleanImage(office, image)
   const made = await root.native(
     'POST /v1/projects',
     { path: '/v1/projects', body: { name: 'Other' } },
     'done',
   )
   const other = String(made.json.project)
-  const still = { project, otherProject: other, base: () => base, image: () => image, copy: () => copy }
+  const still = {
+    ...{ project, otherProject: other, base: () => base, image: () => image, copy: () => copy },
+    cleaned: () => cleaned,
+  }
   const someone = await office.newUser()
 
   await t.test('ecd:CreateImage alone is that alone, at every operation of every door', async () => {
@@ -312,6 +316,9 @@ test('who may do what', async (t) => {
       ['GET /v1/images/:id', `/v1/images/${foreign}`, 'absent image'],
       ['DELETE /v1/images/:id', `/v1/images/${foreign}`, 'absent image'],
       ['POST /v1/images/:id/copy', `/v1/images/${foreign}/copy`, 'absent image'],
+      ['POST /v1/images/:id/clean', `/v1/images/${foreign}/clean`, 'absent image'],
+      ['POST /v1/images/:id/clean/plan', `/v1/images/${foreign}/clean/plan`, 'absent image'],
+      ['GET /v1/images/:id/report', `/v1/images/${foreign}/report`, 'absent image'],
       ['GET /v1/machines/:id', `/v1/machines/${machine}`, 'absent machine'],
       ['POST /v1/machines/:id/start', `/v1/machines/${machine}/start`, 'absent machine'],
       ['POST /v1/machines/:id/stop', `/v1/machines/${machine}/stop`, 'absent machine'],

@@ -249,13 +249,6 @@ test('bad requests: the cloud’s own code, a way out, nothing left behind', asy
     await unchanged()
   })
 
-  await t.test('what arrives later is refused and says so', async () => {
-    const image = { RegionId: HOME, DesktopId: running, ImageName: 'later', AutoCleanUserdata: 'true' }
-    const code = 'InvalidAutoCleanUserdata.Unsupported'
-    await wuyingRefuses(root, 'CreateImage', image, [400, code], /later release.*Clean inside the guest/)
-    await unchanged()
-  })
-
   await t.test('the wrong state of a machine or an image', async () => {
     const expected = [400, 'IncorrectDesktopStatus'] as const
     const desktop = { RegionId: HOME, 'DesktopId.1': running }

@@ -216,6 +216,7 @@ test('whatever is sent, the answer is well-formed and no fault of the server', a
     base: () => base,
     image: () => custom,
     copy: () => custom,
+    cleaned: () => custom,
     running: () => pick(roll, machines),
     stopped: () => pick(roll, machines),
     snapshot: () => `s-${'0'.repeat(17)}`,

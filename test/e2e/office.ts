@@ -94,3 +94,13 @@ export async function importBase({ root, place }: Office): Promise<string> {
   await taskEnd(personOf(place), String(made.json.taskId))
   return String(made.json.imageId)
 }
+
+/** An image made by cleaning another. Disks of random bytes are no file system, so they are left as they are. */
+export async function cleanImage({ root, place }: Office, image: string): Promise<string> {
+  const path = `/v1/images/${image}/clean`
+  const body = { region: HOME, clean: { bestEffort: true }, name: newName('cleaned') }
+  const made = await root.native('POST /v1/images/:id/clean', { path, body }, 'done')
+  const { state, reason } = await taskEnd(personOf(place), String(made.json.taskId))
+  assert.equal(state, 'done', reason ?? '')
+  return String(made.json.imageId)
+}

@@ -71,6 +71,7 @@ export async function openScene<More>(
     base: () => base,
     image: () => image,
     copy: () => image,
+    cleaned: () => image,
     running: () => running,
     stopped: () => running,
     snapshot: () => snapshot,

@@ -9,6 +9,8 @@ export interface Things {
   image(): string
   /** A copy of one in hk. */
   copy(): string
+  /** A custom image that was made by cleaning, available, in cn-hangzhou. */
+  cleaned(): string
   running(): string
   stopped(): string
   /** A snapshot of a machine's system disk, available, in cn-hangzhou. */
@@ -137,6 +139,16 @@ export const nativeCalls: Readonly<Record<string, (things: Things) => NativeCall
     path: '/v1/images/compose',
     body: { ...home, snapshotIds: [things.snapshot()], name: newName('composed') },
   }),
+  // Disks of random bytes are no file system that anybody could clean.
+  'POST /v1/images/:id/clean': (things) => ({
+    path: `/v1/images/${things.image()}/clean`,
+    body: { ...home, clean: { bestEffort: true }, name: newName('cleaned') },
+  }),
+  'POST /v1/images/:id/clean/plan': (things) => ({
+    path: `/v1/images/${things.image()}/clean/plan`,
+    body: { ...home, clean: 'windows' },
+  }),
+  'GET /v1/images/:id/report': (things) => one(`/v1/images/${things.cleaned()}/report`),
   'POST /v1/images/:id/copy': (things) => ({
     path: `/v1/images/${things.image()}/copy`,
     body: { ...home, targetRegions: [AWAY] },

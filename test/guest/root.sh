@@ -2,19 +2,19 @@
 # The guest's kernel, its root and its disk. Sourced by build.sh.
 
 # Perl's base, in which the writers are written, is part of every Debian.
-guest_packages=(systemd-sysv systemd dbus udev kmod login mount util-linux e2fsprogs qemu-guest-agent)
+guest_packages=(systemd-sysv systemd dbus udev kmod login mount util-linux e2fsprogs qemu-guest-agent openssh-server)
 
 # Started for nothing here, and each costs an emulated guest its time.
 masked_units=(
   apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
   systemd-tmpfiles-clean.timer systemd-update-utmp.service systemd-update-utmp-runlevel.service
   systemd-random-seed.service systemd-pstore.service systemd-journal-flush.service systemd-binfmt.service
-  systemd-machine-id-commit.service systemd-firstboot.service systemd-sysusers.service
+  systemd-firstboot.service systemd-sysusers.service
   systemd-hwdb-update.service systemd-journal-catalog-update.service systemd-update-done.service
   modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service modprobe@efi_pstore.service
   modprobe@fuse.service modprobe@loop.service sys-kernel-config.mount sys-kernel-debug.mount
   sys-kernel-tracing.mount sys-fs-fuse-connections.mount dev-hugepages.mount dev-mqueue.mount
-  proc-sys-fs-binfmt_misc.automount getty@tty1.service remote-fs.target
+  proc-sys-fs-binfmt_misc.automount getty@tty1.service remote-fs.target ssh.service ssh.socket
 )
 
 # The kernel is unpacked, never installed: nobody in the guest builds an initramfs. Leaves vmlinuz, initrd and the
@@ -95,6 +95,13 @@ furnish_guest() {
   echo calotype-debian >"$root/etc/hostname"
   printf 'UUID=%s / ext4 rw,noatime 0 0\n' "$root_uuid" >"$root/etc/fstab"
   sed -i 's#^root:[^:]*:\(.*\):[^:]*$#root::\1:/bin/sh#' "$root/etc/passwd"
+  # Somebody whose files a cleaning takes away, and who can log in afterwards all the same.
+  echo anna:x:1000:1000::/home/anna:/bin/sh >>"$root/etc/passwd"
+  echo 'anna:!:20000:0:99999:7:::' >>"$root/etc/shadow"
+  echo anna:x:1000: >>"$root/etc/group"
+  mkdir -p "$root/home/anna"
+  chmod 700 "$root/home/anna"
+  chown 1000:1000 "$root/home/anna"
   rm -rf "$root"/var/cache/* "$root"/var/lib/apt/lists/* "$root"/var/log/* "$root/etc/apt/sources.list"
 }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { collectGarbage } from '../../src/store/gc.ts'
+import type { RegionStore } from '../../src/store/region.ts'
 import { verifyRegion } from '../../src/store/verify.ts'
 import { act, dropHolder, startUser } from './actors.ts'
 import { reuseBuffers } from './builtins.ts'
@@ -79,6 +80,7 @@ async function endOfDay(world: World, checkers: readonly Checker[], afterStep: (
         await dropHolder(world, holder)
     }
     for (const region of world.regions) {
+      if (region.wasRemade) await region.withStore((store) => dropUnheld(world, store))
       const isWaiting = await collectAll(world, region)
       if (isWaiting) await remake(world, region)
       await collectAll(world, region)
@@ -120,12 +122,22 @@ async function remake(world: World, region: SimulatedRegion): Promise<void> {
   world.counters.count('indexes made anew at the end')
   await region.withStore(async (store) => {
     await store.rebuildIndex()
-    for (const { holder } of store.listRefs()) {
-      if (world.model.holders.get(holder)?.state !== 'sure') await store.dropRef(holder)
-    }
+    await dropUnheld(world, store)
     // Without those refs, what is missing of their images is missing to nobody.
     await store.rebuildIndex()
   })
+}
+
+/**
+ * A ref whose put took effect after a power cut had taken it out of the index, and its task was undone, is a ref again once that
+ * index is lost and made of the objects. Nothing is lost by it but room; whoever has an index made anew looks for such refs.
+ */
+async function dropUnheld(world: World, store: RegionStore): Promise<void> {
+  for (const { holder } of store.listRefs()) {
+    if (world.model.holders.get(holder)?.state === 'sure') continue
+    world.counters.count('refs of nobody dropped')
+    await store.dropRef(holder)
+  }
 }
 
 /** Every object is needed by somebody who refers to an image. */

@@ -62,6 +62,8 @@ export class SimulatedRegion {
   readonly bucket: SimulatedBucket
   /** Our own look at the index; as long as it is open, the index lives in memory. */
   index: DatabaseSync
+  /** Whether a lost index was made anew, of objects that were there. */
+  wasRemade = false
   #indexPath: string
   readonly #open = new Set<RegionStore>()
   #idle: RegionStore[] = []
@@ -114,6 +116,7 @@ export class SimulatedRegion {
     this.#open.add(store)
     if (store.database.getMeta('complete') === undefined) {
       assert(this.#open.size === 1, 'only the first to open finds the index unfinished')
+      this.wasRemade ||= this.bucket.contents.size > 0
       await store.rebuildIndex()
     }
     return store

@@ -2,6 +2,9 @@ import { type Command, Option } from 'commander'
 import type { CaptureReport } from '../../app/contract.ts'
 import {
   act,
+  type CleanFlags,
+  cleanable,
+  cleanBody,
   clientCommand,
   collect,
   consistent,
@@ -19,7 +22,7 @@ export interface Made {
   readonly snapshotIds?: readonly string[]
 }
 
-interface CreateFlags extends SessionFlags, PlaceFlags, WaitFlags {
+interface CreateFlags extends SessionFlags, PlaceFlags, WaitFlags, CleanFlags {
   readonly machine?: string
   readonly fromSnapshot?: readonly string[]
   readonly name?: string
@@ -28,6 +31,7 @@ interface CreateFlags extends SessionFlags, PlaceFlags, WaitFlags {
   readonly disks?: string
   readonly consistency?: string
   readonly linkedDisk?: readonly string[]
+  readonly clean?: string | true
   readonly dryRun?: boolean
 }
 
@@ -37,12 +41,12 @@ export function imageCreateCommand(image: Command, parts: ProgramParts): void {
     placed(clientCommand(image, 'create', 'an image of a machine, running or stopped, or of snapshots')),
     'until it is available',
   )
-  consistent(command)
+  cleanable(consistent(command))
     .option('--machine <id>', 'the machine')
     .addOption(
       new Option(
         '--from-snapshot <id...>',
-        "snapshots of one machine's disks instead; no byte is moved",
+        "snapshots of one machine's disks instead; no byte is moved, unless it is cleaned",
       ).conflicts(['dryRun', 'consistency', 'linkedDisk']),
     )
     .option('--name <name>', 'the name of the image')
@@ -56,6 +60,10 @@ export function imageCreateCommand(image: Command, parts: ProgramParts): void {
       'a disk to make a snapshot of at the same moment, which goes with the image; may be repeated',
       collect((text) => text),
     )
+    .option(
+      '--clean [words]',
+      "without users' private data: everything that cleaning knows, or 'windows,linux,-logs' (`image clean --list`)",
+    )
     .option('--dry-run', 'only says what would be read, what can be had, and what is in the way')
     .action(act(parts, create))
 }
@@ -63,9 +71,14 @@ export function imageCreateCommand(image: Command, parts: ProgramParts): void {
 async function create(session: Session, flags: CreateFlags): Promise<void> {
   const { region, project, name, description, tag, disks, consistency, machine: machineId } = flags
   const { client } = session
+  if (flags.clean === undefined && (flags.bestEffort || flags.refuseSecrets)) {
+    const { usageFailure } = await import('../failure.ts')
+    throw usageFailure('--best-effort and --refuse-secrets say how to clean: add --clean.')
+  }
+  const clean = flags.clean === undefined ? undefined : cleanBody(flags.clean, flags)
   if (flags.fromSnapshot !== undefined) {
     const place = { region, project, snapshotIds: flags.fromSnapshot, machineId, disks }
-    const body = { ...place, name, description, tag }
+    const body = { ...place, name, description, tag, clean }
     return follow(session, flags, await client.call<Made>('POST', '/v1/images/compose', { body }))
   }
   if (machineId === undefined) {
@@ -73,7 +86,7 @@ async function create(session: Session, flags: CreateFlags): Promise<void> {
     throw usageFailure('Name the machine with --machine, or snapshots of it with --from-snapshot.')
   }
   const wish = { region, project, machineId, disks, consistency, linkedDisks: flags.linkedDisk }
-  const body = { ...wish, name, description, tag }
+  const body = { ...wish, name, description, tag, clean }
   if (flags.dryRun === true) return plan(session, flags, body)
   await follow(session, flags, await client.call<Made>('POST', '/v1/images/capture', { body }))
 }
@@ -86,17 +99,24 @@ async function plan(session: Session, flags: CreateFlags, body: object): Promise
 }
 
 /** Says what was begun, or waits for it and says how it ended. */
-export async function follow(session: Session, flags: WaitFlags, made: Made): Promise<void> {
+export async function follow(session: Session, flags: WaitFlags & PlaceFlags, made: Made): Promise<void> {
   const linked = (made.snapshotIds ?? []).map((id) => `Snapshot ${id} belongs to it.\n`).join('')
   if (flags.wait !== true) {
     const text = `Image ${made.imageId} is being made. Follow it: calotype task wait ${made.taskId}\n`
     session.print(made, () => text + linked)
     return
   }
+  // Whoever stops waiting has to know what goes on without them.
+  session.io.stderr.write(`Image ${made.imageId} is being made by ${made.taskId}.\n`)
   const tasks = await session.waitForDone([made.taskId], { timeoutMs: flags.timeout })
   const { describeCapture } = await import('../capture-report.ts')
-  session.print(
-    { ...made, tasks },
-    () => `Image ${made.imageId} is available.\n${linked}${describeCapture(tasks[0])}`,
-  )
+  const said = describeCapture(tasks[0])
+  const where = (['region', 'project'] as const)
+    .map((name) => (flags[name] === undefined ? '' : ` --${name} ${flags[name]}`))
+    .join('')
+  const report =
+    tasks[0]?.output.cleaning === undefined
+      ? ''
+      : `What went, what was kept, warnings: calotype image report ${made.imageId}${where}\n`
+  session.print({ ...made, tasks }, () => `Image ${made.imageId} is available.\n${linked}${said}${report}`)
 }

@@ -13,7 +13,9 @@ import {
   waiting,
 } from '../options.ts'
 import type { Session, SessionFlags } from '../session.ts'
+import { imageCleanCommand } from './image-clean.ts'
 import { follow, imageCreateCommand, type Made } from './image-create.ts'
+import { imageReportCommand } from './image-report.ts'
 
 type Flags = SessionFlags & PlaceFlags
 
@@ -75,6 +77,8 @@ export function imageCommands(program: Command, parts: ProgramParts): void {
     )
 
   imageCreateCommand(image, parts)
+  imageCleanCommand(image, parts)
+  imageReportCommand(image, parts)
 
   waiting(
     placed(clientCommand(image, 'copy <image>', 'copies of an image in other regions or another project')),
@@ -157,6 +161,13 @@ async function followCopies(session: Session, flags: WaitFlags, made: Copied): P
   )
 }
 
+/** Whether an image was cleaned, and how many of its volumes could not be. */
+function cleanedWord(cleaning: ShownImage['cleaning']): string {
+  if (cleaning === null) return ''
+  const word = cleaning.isPartial ? 'partly' : 'yes'
+  return cleaning.leftVolumeCount === 0 ? word : `${word}, ${cleaning.leftVolumeCount} left`
+}
+
 async function printImages(session: Session, images: readonly ShownImage[]): Promise<void> {
   const [{ stateColour }, { formatBytes, formatTime }] = await Promise.all([
     import('../table.ts'),
@@ -178,6 +189,7 @@ async function printImages(session: Session, images: readonly ShownImage[]): Pro
         { head: 'SIZE', align: 'right', of: (one) => formatBytes(one.logicalBytes) },
         { head: 'DATA', align: 'right', of: (one) => formatBytes(one.dataBytes) },
         { head: 'STORED', align: 'right', of: (one) => formatBytes(one.storedBytes) },
+        { head: 'CLEANED', of: ({ cleaning }) => cleanedWord(cleaning) },
         { head: 'REGION', of: (one) => one.region },
         { head: 'CREATED (UTC)', of: (one) => formatTime(one.createdAtMs) },
       ],
@@ -188,9 +200,10 @@ async function printImages(session: Session, images: readonly ShownImage[]): Pro
 }
 
 async function showImage(session: Session, image: ShownImageWhole): Promise<void> {
-  const [{ formatBytes, formatTime }, { formatFacts }] = await Promise.all([
+  const [{ formatBytes, formatTime }, { formatFacts }, { describeSummary }] = await Promise.all([
     import('../format.ts'),
     import('../facts.ts'),
+    import('../cleaning-report.ts'),
   ])
   const { cpuCount, memoryBytes, firmware, machineType } = image.config
   const built = [
@@ -220,6 +233,7 @@ async function showImage(session: Session, image: ShownImageWhole): Promise<void
         (disk) => [`disk ${disk.index}`, `${formatBytes(disk.sizeBytes)} ${disk.bus}`] as const,
       ),
       ['consistency', image.consistency],
+      ['cleaned', image.cleaning === null ? null : describeSummary(image.cleaning)],
       ...image.lineage.map(
         ({ id, name, digest }, i) =>
           [i === 0 ? 'made over' : 'over', [id, name, digest].filter(Boolean).join(' ')] as const,

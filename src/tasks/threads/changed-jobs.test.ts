@@ -4,6 +4,8 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
+import { reportOf } from '../../cleaning/fixture.ts'
+import { createSigner } from '../../cleaning/signature.ts'
 import type { Disk, StatusExtent } from '../../disk/contract.ts'
 import { memoryDisk } from '../../disk/memory-disk.ts'
 import { openNbd } from '../../disk/nbd-client.ts'
@@ -128,6 +130,66 @@ describe('captures of what changed, of several images, and of none', () => {
   const assertWhole = async () =>
     assert.deepEqual((await jobs.verify(HOME, true, ignore, never())).problems, [])
   const collect = () => jobs.collect(HOME, { isDryRun: false, graceMs: 0, deadSessions: [] }, ignore, never())
+
+  const cleaned = (name: string) => ({
+    ...{ socketPath: join(folder, 'disk.sock'), exportName: name },
+    changes: { name: 'qemu:dirty-bitmap:since', most: 1 },
+  })
+
+  test('what cleaning laid over a disk is taken in, and nothing that was under it; the report goes with the image', async () => {
+    const under = disk('a')
+    const over = new Written(Buffer.from(under.bytes))
+    disks.set('over', over)
+    over.write(1, Buffer.alloc(CHUNK_BYTES))
+    over.write(6, randomBytes(CHUNK_BYTES))
+    // In place of zeroes, and the odd end.
+    over.write(3, randomBytes(CHUNK_BYTES))
+    over.write(9, Buffer.alloc(512))
+    const report = createSigner(new Uint8Array(32))(
+      reportOf({
+        wish: { operations: ['homes'], isBestEffort: false, onSecrets: 'report' },
+        isDryRun: false,
+      }),
+    )
+    const job = imageJob(HOME, 's1', [{ ...source('a'), cleaned: cleaned('over') }])
+    const first = await writeOne(jobs, { ...job, images: job.images.map((one) => ({ ...one, report })) })
+    await assertHolds(first.digest, over.bytes)
+    assert.deepEqual([under.reads, over.reads.toSorted((a, b) => a - b)], [[], [0, 3, 4, 5, 6, 7, 8]])
+    assert.deepEqual(await jobs.report(HOME, first.digest), report)
+    // Over a content that the region has: only what either calls changed is read, from the upper one.
+    under.write(7, randomBytes(CHUNK_BYTES))
+    over.write(7, under.bytes.subarray(7 * CHUNK_BYTES, 8 * CHUNK_BYTES))
+    over.changed = new Set([4])
+    over.reads.length = 0
+    const since = source('a', { digest: (await write('raw', source('a'))).digest })
+    over.bytes.copy(under.bytes)
+    under.bytes.fill(9, 4 * CHUNK_BYTES, 5 * CHUNK_BYTES)
+    const raw = await write('raw-2', source('a'))
+    under.changed = new Set([8])
+    const held = { ...since, baseline: { ...since.baseline, digest: raw.digest, diskIndex: 0 } }
+    const changes = since.baseline?.changes ?? assert.fail('it has a baseline')
+    const second = await write('s2', {
+      ...held,
+      baseline: { ...held.baseline, changes },
+      cleaned: cleaned('over'),
+    })
+    await assertHolds(second.digest, over.bytes)
+    assert.deepEqual(
+      over.reads.toSorted((a, b) => a - b),
+      [4, 8],
+    )
+    assert.equal(await jobs.report(HOME, second.digest), undefined)
+    // Over an image that nothing else changed.
+    over.reads.length = 0
+    const third = await write('s3', {
+      ...held,
+      baseline: { ...held.baseline, changes: 'nothing' },
+      cleaned: cleaned('over'),
+    })
+    await assertHolds(third.digest, over.bytes)
+    assert.deepEqual([third.digest, over.reads], [second.digest, [4]])
+    await assertWhole()
+  })
 
   test('only what changed is read, and the image is the whole disk', async () => {
     const first = await write('s1', source('a'))

@@ -28,6 +28,7 @@ import type { PullData } from './pull-thread.ts'
 import type { RebuildData } from './rebuild-thread.ts'
 import { openRegion, type RegionPlace } from './region.ts'
 import type { RepairData } from './repair-thread.ts'
+import { readReport } from './report.ts'
 import type { RestoreData } from './restore-thread.ts'
 import type { ScrubData } from './scrub-thread.ts'
 import type { ServeData } from './serve-thread.ts'
@@ -133,6 +134,11 @@ export function createJobs(options: JobsOptions): StoreJobs {
     },
     async domainOf(regionId, digest) {
       return (await (await storeOf(regionId)).getImage(digest)).domain
+    },
+    async report(regionId, digest) {
+      const store = await storeOf(regionId)
+      const image = await store.getImage(digest)
+      return readReport(image, await store.getDomain(image.domain))
     },
     write(job, onBytes: OnBytes, signal) {
       const data: WriteData = { job, place: placeOf(job.regionId), threadCount: options.threadCount }

@@ -71,7 +71,7 @@ interface Source {
 }
 
 async function openSource(disk: SourceDisk, signal: AbortSignal): Promise<Source> {
-  if (disk.rawPath !== undefined) {
+  if (disk.rawPath !== undefined && disk.cleaned === undefined) {
     const file = openRawFile(disk.rawPath)
     return {
       // Read when it is wanted: the bytes are then still in the core's cache for hashing.
@@ -82,7 +82,7 @@ async function openSource(disk: SourceDisk, signal: AbortSignal): Promise<Source
       close: () => file.close(),
     }
   }
-  const client = await openNbd(disk, { signal })
+  const client = await openNbd(disk.cleaned ?? disk, { signal })
   return {
     begin(target, offset) {
       const read = client.readInto(target, offset)

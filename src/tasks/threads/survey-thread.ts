@@ -1,15 +1,18 @@
+import { type CleaningSummary, summaryOf } from '../../image/cleaning.ts'
 import { isFault } from '../../image/fault.ts'
 import type { Digest } from '../../image/ids.ts'
 import { chunkCountOf, plainBytesOf } from '../../store/chunk.ts'
 import { ID_BYTES, isZeroId } from '../../store/hashes.ts'
-import type { ImageDisk } from '../../store/image.ts'
+import type { ImageContent, ImageDisk } from '../../store/image.ts'
 import { inOrder } from '../../store/in-order.ts'
 import { PAGE_IDS, readPage, ZERO_PAGE } from '../../store/map.ts'
+import type { OpenDomain } from '../../store/open-domain.ts'
 import { readRefs } from '../../store/refs.ts'
 import type { RegionStore } from '../../store/region.ts'
 import { checkSignature, readSignature } from '../../store/signature.ts'
 import type { FoundImage, FoundRef, RegionSurvey } from '../store-jobs.ts'
 import { openRegion, type RegionPlace } from './region.ts'
+import { readReport } from './report.ts'
 import { inThread } from './thread.ts'
 
 export interface SurveyData {
@@ -40,11 +43,22 @@ async function dataBytesOf(region: RegionStore, disk: ImageDisk, signal: AbortSi
 
 class MissingChunk extends Error {}
 
+/** The image is whole without it: a report that cannot be read keeps nothing from being restored. */
+function findSummary(image: ImageContent, domain: OpenDomain): CleaningSummary | undefined {
+  try {
+    const signed = readReport(image, domain)
+    return signed && summaryOf(signed.report)
+  } catch {
+    return undefined
+  }
+}
+
 async function lookAt(region: RegionStore, digest: Digest, signal: AbortSignal): Promise<FoundImage> {
   try {
     const image = await region.getImage(digest, signal)
     const signature = await readSignature(region.objects, digest, signal)
-    checkSignature(await region.getDomain(image.domain), image, signature)
+    const domain = await region.getDomain(image.domain)
+    checkSignature(domain, image, signature)
     const diskDataBytes: number[] = []
     for (const disk of image.disks) diskDataBytes.push(await dataBytesOf(region, disk, signal))
     return {
@@ -56,6 +70,7 @@ async function lookAt(region: RegionStore, digest: Digest, signal: AbortSignal):
       os: image.os,
       consistency: image.consistency,
       parent: image.parent ?? undefined,
+      cleaning: findSummary(image, domain),
     }
   } catch (error) {
     if (error instanceof MissingChunk || isFault(error, 'corrupt') || isFault(error, 'absent')) {

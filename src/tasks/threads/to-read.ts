@@ -1,5 +1,5 @@
 import type { Extent } from '../../disk/contract.ts'
-import { changedOf, dataOfEither, intersect } from '../../disk/extents.ts'
+import { changedOf, dataOfEither, intersect, without } from '../../disk/extents.ts'
 import { type NbdClient, openNbd } from '../../disk/nbd-client.ts'
 import { Fault } from '../../image/fault.ts'
 import type { DomainId } from '../../image/ids.ts'
@@ -33,13 +33,15 @@ export async function findToRead(
   signal: AbortSignal,
 ): Promise<ToRead> {
   const { baseline } = source
-  const contexts = baseline === undefined ? [] : [baseline.changes.name]
+  const changes = baseline?.changes
+  const contexts = changes === undefined || changes === 'nothing' ? [] : [changes.name]
   const map = await openNbd({ ...source, exportName: source.mapName }, { signal, contexts })
   try {
     if (map.sizeBytes < source.sizeBytes) throw shrunk()
-    if (baseline === undefined) {
-      return { runs: await findData(map, source, [whole(source)], signal), knownBytes: 0 }
-    }
+    const cleaned = await lookAtCleaned(source, signal)
+    const data = async (runs: readonly Run[]) =>
+      overlaid(await findData(map, source, runs, signal), runs, cleaned)
+    if (baseline === undefined) return { runs: await data([whole(source)]), knownBytes: 0 }
     const image = await region.getImage(baseline.digest, signal)
     const before = image.disks[baseline.diskIndex]
     // Public chunks are every project's; those of another project would tell of it (I10).
@@ -47,9 +49,9 @@ export async function findToRead(
     const flags = isUsable
       ? await flagChanged(map, source, baseline.changes, disk, signal)
       : flagChunks([whole(source)], disk)
+    addFlags(flags, cleaned.changed, disk)
     const knownBytes = isUsable ? await loadUnchanged(region, holds, before, disk, flags, signal) : 0
-    const data = await findData(map, source, [...flaggedRuns(flags, disk)], signal)
-    return { runs: data, knownBytes }
+    return { runs: await data([...flaggedRuns(flags, disk)]), knownBytes }
   } finally {
     await map.close()
   }
@@ -64,17 +66,51 @@ const SPAN_BYTES = 512 * 1024 * 1024
 async function flagChanged(
   map: NbdClient,
   source: SourceDisk,
-  { name, most }: NonNullable<SourceDisk['baseline']>['changes'],
+  changes: NonNullable<SourceDisk['baseline']>['changes'],
   disk: KnownDisk,
   signal: AbortSignal,
 ): Promise<Uint8Array> {
   const flags = flagChunks([], disk)
+  if (changes === 'nothing') return flags
+  const { name, most } = changes
   for (let look = 0; look < (isOneExport(source) ? 1 : 2); look++) {
     for (const { offset, lengthBytes } of spansOf(whole(source))) {
       addFlags(flags, changedOf(await map.statuses(name, offset, lengthBytes, signal), most), disk)
     }
   }
   return flags
+}
+
+/** What cleaning changed of a disk, and what of it may hold data now; both empty where it was not cleaned. */
+async function lookAtCleaned(source: SourceDisk, signal: AbortSignal) {
+  const changed: Extent[] = []
+  const data: Extent[] = []
+  if (source.cleaned === undefined) return { changed, data }
+  const { changes } = source.cleaned
+  const overlay = await openNbd(source.cleaned, { signal, contexts: [changes.name] })
+  try {
+    if (overlay.sizeBytes < source.sizeBytes) throw shrunk()
+    for (const { offset, lengthBytes } of spansOf(whole(source))) {
+      const found = changedOf(await overlay.statuses(changes.name, offset, lengthBytes, signal), changes.most)
+      changed.push(...found)
+      data.push(...intersect(await overlay.extents(offset, lengthBytes, signal), found))
+    }
+  } finally {
+    await overlay.close()
+  }
+  return { changed, data }
+}
+
+/** The data of a disk under what cleaning laid over it: of `data`, which lies in `runs`, what it left, and what it wrote there. */
+function overlaid(
+  data: readonly Run[],
+  runs: readonly Run[],
+  cleaned: { readonly changed: readonly Extent[]; readonly data: readonly Extent[] },
+): readonly Run[] {
+  if (cleaned.changed.length === 0) return data
+  const asData = ({ offset, lengthBytes }: Run): Extent => ({ offset, lengthBytes, holds: 'data' })
+  const left = without(data.map(asData), cleaned.changed)
+  return dataOfEither(left, intersect(cleaned.data, runs.map(asData)))
 }
 
 /** The parts of `runs` that may hold data. */

@@ -170,7 +170,7 @@ describe('the upkeep of stores in threads', () => {
     const whole = {
       ...{ diskBytes: [disks.get('a')?.length], diskDataBytes: [made.dataBytes], dataBytes: made.dataBytes },
       ...{ buses: ['virtio-blk'], config: PLAIN_CONFIG, os: { type: 'linux', name: '' } },
-      ...{ consistency: 'crash', parent: undefined },
+      ...{ consistency: 'crash', parent: undefined, cleaning: undefined },
     }
     assert.deepEqual(surveyed.images.get(made.digest), whole)
     await jobs.close()

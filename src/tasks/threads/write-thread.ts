@@ -8,6 +8,7 @@ import { PACK_BYTES_DEFAULT } from '../../store/pack.ts'
 import type { WriteJob, WrittenImage } from '../store-jobs.ts'
 import { CHUNK_BYTES } from './plan-disks.ts'
 import { openRegion, type RegionPlace } from './region.ts'
+import { writeReport } from './report.ts'
 import { captureStripes, type StripeData, type StripeNews } from './stripes.ts'
 import { inThread, type StartedThread, startThread } from './thread.ts'
 import { findToRead } from './to-read.ts'
@@ -90,8 +91,9 @@ async function write(
     const written = await commitImages(
       region,
       sessionId,
-      job.images.map(({ disks: members, config, os, parent = null, ref }) => ({
+      job.images.map(({ disks: members, config, os, parent = null, ref, report }) => ({
         ...{ domain, config, os, parent, consistency, ref },
+        ...(report === undefined ? {} : { report: writeReport(report) }),
         disks: members.map((member, index) => {
           const { sizeBytes, chunkBytes, bus, ids } = diskAt(disks, member)
           return { index, sizeBytes, chunkBytes, bus, ids }

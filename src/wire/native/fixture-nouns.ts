@@ -29,6 +29,7 @@ export function fakeImage(changes: Partial<Image> = {}): Image {
     config: { firmware: 'bios', machineType: 'pc', cpuCount: 2, memoryBytes: GIB },
     consistency: 'filesystem',
     parent: 'ef'.repeat(32) as Digest,
+    cleaning: undefined,
     snapshotIds: [],
     dataBytes: 300 * 1024 ** 2,
     storedBytes: 120 * 1024 ** 2,
@@ -137,6 +138,7 @@ export const PLANNED: CaptureReport = {
   quotaBytes: null,
   chargedBytes: 4 * GIB,
   blockers: [],
+  cleaning: null,
 }
 
 /** What a collection found, as its task's output says it. */

@@ -1,4 +1,5 @@
 import type { App, Caller, CaptureReport, Keyring } from '../../app/contract.ts'
+import { reportOf } from '../../cleaning/fixture.ts'
 import { CONSOLE_ANSWER_BYTES_MAX } from '../../host/contract.ts'
 import { Fault } from '../../image/fault.ts'
 import {
@@ -17,6 +18,7 @@ import type { Machine } from '../../image/machine.ts'
 import type { Region } from '../../image/region.ts'
 import type { Snapshot, SnapshotPolicy } from '../../image/snapshot.ts'
 import type { Task, TaskKind } from '../../image/task.ts'
+import { type CleaningTold, createFakeCleaning } from './fixture-cleaning.ts'
 import {
   COLLECTED,
   fakeImage,
@@ -51,6 +53,8 @@ export interface FakeApp {
   readonly tasks: Map<TaskId, Task>
   /** What the next look at a machine finds. */
   plan: CaptureReport
+  /** What cleaning tells. */
+  readonly cleaning: CleaningTold
   /** What a capture tells of itself when it is done. */
   captured: Readonly<Record<string, unknown>>
   /** What the console of every machine says; writing to it echoes here. */
@@ -146,6 +150,7 @@ export function createFakeApp(): FakeApp {
 
   const made = createFakeSnapshots({ called, begin, absent, page })
   const { snapshots, policies } = made
+  const cleaned = createFakeCleaning({ called, begin, images })
 
   const app: App = {
     ...made.app,
@@ -188,6 +193,7 @@ export function createFakeApp(): FakeApp {
         called('users.attach', caller, { user, policy, projectId }),
     },
     images: {
+      ...cleaned.app,
       async capture(caller, input) {
         await called('images.capture', caller, input)
         const { name, regionId, machineId, linkedDiskIds = [] } = input
@@ -210,7 +216,8 @@ export function createFakeApp(): FakeApp {
       },
       async plan(caller, input) {
         await called('images.plan', caller, input)
-        return { taskId: begin('plan-capture', { output: { ...fake.plan } }) }
+        const cleaning = input.clean ? reportOf({ wish: input.clean, isDryRun: true }) : null
+        return { taskId: begin('plan-capture', { output: { ...fake.plan, cleaning } }) }
       },
       async compose(caller, input) {
         await called('images.compose', caller, input)
@@ -369,6 +376,7 @@ export function createFakeApp(): FakeApp {
     policies,
     tasks,
     plan: PLANNED,
+    cleaning: cleaned.told,
     captured: {},
     console: Buffer.from('login: '),
     failNext: (name, error) => failures.set(name, error),

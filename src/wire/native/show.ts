@@ -1,4 +1,5 @@
 import type { App } from '../../app/contract.ts'
+import type { CleaningSummary } from '../../image/cleaning.ts'
 import type { DiskBus, MachineConfig } from '../../image/config.ts'
 import type { Consistency } from '../../image/consistency.ts'
 import { type Id, spellId } from '../../image/ids.ts'
@@ -47,6 +48,8 @@ export interface ShownImage {
   readonly consistency: Consistency | null
   /** The digest of the image that the machine's system disk stood on. */
   readonly parent: string | null
+  /** What was taken out of it; null for an image that was never cleaned. */
+  readonly cleaning: CleaningSummary | null
   readonly snapshotIds: readonly string[]
   readonly logicalBytes: number
   readonly dataBytes: number
@@ -193,6 +196,7 @@ export function showImage(image: Image): ShownImage {
     config: image.config,
     consistency: image.consistency ?? null,
     parent: image.parent ?? null,
+    cleaning: image.cleaning ?? null,
     snapshotIds: image.snapshotIds.map((id) => spellId('snapshot', id, 'native')),
     logicalBytes: logicalBytes(image),
     dataBytes: image.dataBytes,

@@ -50,6 +50,7 @@ export function image(change: Partial<Image> = {}): Image {
     config: PLAIN_CONFIG,
     consistency: 'crash',
     parent: undefined,
+    cleaning: undefined,
     snapshotIds: [],
     dataBytes: 10,
     storedBytes: 5,
@@ -166,6 +167,9 @@ export function fakeApp(answers: Answers, calls: Call[]): App {
       lineage: none,
       plan: none,
       compose: none,
+      clean: none,
+      planClean: none,
+      report: none,
       copy: (_caller, input) =>
         called('images.copy', input, () => ({
           taskId: 't0000000000000000' as TaskId,

@@ -6,6 +6,7 @@ import { after, before, suite, test } from 'node:test'
 import OpenApiClient, { Config, OpenApiRequest, Params } from '@alicloud/openapi-client'
 import RpcClient from '@alicloud/pop-core'
 import { RuntimeOptions } from '@alicloud/tea-util'
+import { CLEAN_ALL } from '../../image/cleaning.ts'
 import { Fault } from '../../image/fault.ts'
 import type { SnapshotId } from '../../image/ids.ts'
 import { type Bench, createBench } from './fixture.ts'
@@ -96,6 +97,10 @@ suite('official clients', () => {
       const input = bench.app.calls.at(-1)?.input as { name: string; description: string }
       assert.equal(input.name, NAMES.ImageName)
       assert.equal(input.description, NAMES.Description)
+      // This client takes text alone in its query.
+      const cleaned = { ...NAMES, DesktopId: `ecd-${machine.id}`, AutoCleanUserdata: 'true' }
+      await call('CreateImage', cleaned, inBody)
+      assert.deepEqual((bench.app.calls.at(-1)?.input as { clean?: unknown } | undefined)?.clean, CLEAN_ALL)
       await assert.rejects(call('CreateImage', { ...NAMES, DesktopId: 'ecd-none' }, inBody), {
         code: 'InvalidDesktopId.NotFound',
       })
@@ -113,6 +118,9 @@ suite('official clients', () => {
       assert.match(made.ImageId, /^m-[0-9a-z]{17}$/)
       const input = bench.app.calls.at(-1)?.input as { name: string; description: string }
       assert.equal(input.description, NAMES.Description)
+      assert.ok(!('clean' in input))
+      await client.request('CreateImage', { ...parameters, AutoCleanUserdata: true }, { method })
+      assert.deepEqual((bench.app.calls.at(-1)?.input as { clean?: unknown } | undefined)?.clean, CLEAN_ALL)
       await assert.rejects(
         client.request('CreateImage', { RegionId: 'mars', DesktopId: parameters.DesktopId }, { method }),
         {

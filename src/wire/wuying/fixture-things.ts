@@ -37,6 +37,7 @@ export function fakeImage(name: string, change: Partial<Image> = {}): Image {
     config: CONFIG,
     consistency: 'crash',
     parent: undefined,
+    cleaning: undefined,
     snapshotIds: [],
     dataBytes: 0,
     storedBytes: 0,

@@ -103,6 +103,9 @@ export function createFakeApp(): FakeApp {
       },
       lineage: never,
       plan: never,
+      clean: never,
+      planClean: never,
+      report: never,
       async compose(caller, input) {
         await taken('images.compose', caller, input)
         for (const id of input.snapshotIds) snapshotOf(id)

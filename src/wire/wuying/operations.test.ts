@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { suite, test } from 'node:test'
 import type { NewMachine } from '../../app/contract.ts'
+import { CLEAN_ALL } from '../../image/cleaning.ts'
 import { GIB } from '../../image/region.ts'
 import { contentOf, refusalOf } from './fixture-requests.ts'
 import { attachment, BASE, benchWithRows, DESKTOP, LEAST } from './fixture-rows.ts'
@@ -159,13 +160,20 @@ suite('what reaches the inside', () => {
       Description: 'a b',
       DiskType: 'SYSTEM',
     }
-    assert.deepEqual(await inputOf('CreateImage', { ...parameters, AutoCleanUserdata: 'false' }), {
-      regionId: 'cn-hangzhou',
-      machineId: DESKTOP.slice(4),
-      name: '镜像:v1_a-b',
-      description: 'a b',
-      disks: 'system',
-    })
+    for (const [AutoCleanUserdata, clean] of [
+      ['false', {}],
+      ['true', { clean: CLEAN_ALL }],
+      ['True', { clean: CLEAN_ALL }],
+    ] as const) {
+      assert.deepEqual(await inputOf('CreateImage', { ...parameters, AutoCleanUserdata }), {
+        regionId: 'cn-hangzhou',
+        machineId: DESKTOP.slice(4),
+        name: '镜像:v1_a-b',
+        description: 'a b',
+        disks: 'system',
+        ...clean,
+      })
+    }
   })
 
   test('a batch names each computer once', async () => {

@@ -41,7 +41,6 @@ const BAD: Bad[] = [
   ['CreateImage', { Description: 'https://x' }, 400, 'InvalidDescription.Malformed'],
   ['CreateImage', { DiskType: 'DATA' }, 400, 'InvalidDiskType'],
   ['CreateImage', { AutoCleanUserdata: 'yes' }, 400, 'InvalidAutoCleanUserdata'],
-  ['CreateImage', { AutoCleanUserdata: 'true' }, 400, 'InvalidAutoCleanUserdata.Unsupported'],
   ['CreateImage', { DesktopId: '', SnapshotId: 's-1' }, 404, 'InvalidSnapshotId.NotFound'],
   ['CreateImage', { SnapshotId: NO_SNAPSHOT }, 404, 'InvalidSnapshotId.NotFound'],
   ['CreateImage', { 'SnapshotIds.1': 's-1' }, 404, 'InvalidSnapshotId.NotFound'],
@@ -51,12 +50,7 @@ const BAD: Bad[] = [
   ['CreateImage', { 'DataSnapshotIds.0': DATA }, 400, 'InvalidDataSnapshotIds'],
   ['CreateImage', { SnapshotId: ROOT, DesktopId: 'ecd-unknown' }, 404, 'InvalidDesktopId.NotFound'],
   ['CreateImage', { SnapshotId: ROOT, DiskType: 'system' }, 400, 'InvalidDiskType'],
-  [
-    'CreateImage',
-    { SnapshotId: ROOT, AutoCleanUserdata: 'true' },
-    400,
-    'InvalidAutoCleanUserdata.Unsupported',
-  ],
+  ['CreateImage', { SnapshotId: ROOT, AutoCleanUserdata: '1' }, 400, 'InvalidAutoCleanUserdata'],
   ['CreateSnapshot', { DesktopId: 'ecd-unknown' }, 404, 'InvalidDesktopId.NotFound'],
   ['CreateSnapshot', { DesktopId: `ecd-${'0'.repeat(17)}` }, 404, 'InvalidDesktopId.NotFound'],
   ...['auto', 'auto-1', 'automatic', 'x', '1st', '_a', '-a', 'a b', 'a.b', 'a:b', 'x'.repeat(128), 'a\n'].map(

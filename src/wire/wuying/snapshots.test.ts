@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import { CLEAN_ALL } from '../../image/cleaning.ts'
 import { Fault } from '../../image/fault.ts'
 import type { SnapshotId } from '../../image/ids.ts'
 import { CREATED_AT_MS, contentOf, refusalOf } from './fixture-requests.ts'
@@ -223,6 +224,10 @@ suite('what snapshots ask of the inside', () => {
       composed({ systemSnapshotIds: [root], name: 'of-snapshots', description: 'a b' }),
     )
     assert.deepEqual(await callOf('CreateImage', { 'SnapshotIds.1': ROOT }), composed({}))
+    assert.deepEqual(
+      await callOf('CreateImage', { SnapshotId: ROOT, AutoCleanUserdata: 'true' }),
+      composed({ systemSnapshotIds: [root], clean: CLEAN_ALL }),
+    )
     assert.deepEqual(
       await callOf('CreateImage', { 'SnapshotIds.1': ROOT, DiskType: 'SYSTEM' }),
       composed({ disks: 'system' }),

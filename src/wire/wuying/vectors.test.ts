@@ -102,7 +102,7 @@ suite('recorded requests of official clients', () => {
             undefined,
             'InvalidSnapshotIds.Unsupported',
             'InvalidDesktopId.NotFound',
-            'InvalidAutoCleanUserdata.Unsupported',
+            'InvalidSnapshotId.NotFound',
           ].includes(code as undefined),
           String(code),
         )

@@ -1,5 +1,6 @@
 import { CONSISTENCIES } from '../../../image/consistency.ts'
 import { type SnapshotId, spellId, type TaskId } from '../../../image/ids.ts'
+import { cleaningOrAll, cleaningOrNot } from '../cleaning-field.ts'
 import { distinct, id, ids, list, oneOf, optional, project, text, withDefault } from '../fields.ts'
 import { type Route, route } from '../route.ts'
 import { showImage, showWholeImage } from '../show.ts'
@@ -19,7 +20,10 @@ const wish = {
   disks: withDefault(oneOf('system', 'all'), 'all'),
   consistency: withDefault(oneOf('best', ...CONSISTENCIES), 'best'),
   linkedDisks: optional(list(id('disk'), 16)),
+  clean: cleaningOrNot,
 }
+/** What is asked of a cleaning, real or on paper. */
+const cleanWish = { ...place, id: id('image'), clean: cleaningOrAll }
 const task = (taskId: TaskId) => spellId('task', taskId, 'native')
 const snapshot = (snapshotId: SnapshotId) => spellId('snapshot', snapshotId, 'native')
 
@@ -116,7 +120,7 @@ export const imageRoutes: readonly Route[] = [
     path: '/v1/images/capture',
     useCase: 'images.capture',
     about:
-      "Makes an image of a machine that is running or stopped. `consistency`: the least that its disks have to be worth, or the best that can be had. Of `linkedDisks`, which are not in the image, snapshots are made at the same moment; they belong to the image and go with it. The image has the machine's labels, and its tag where none is named.",
+      "Makes an image of a machine that is running or stopped. `consistency`: the least that its disks have to be worth, or the best that can be had. Of `linkedDisks`, which are not in the image, snapshots are made at the same moment; they belong to the image and go with it. The image has the machine's labels, and its tag where none is named. `clean`: what of users' private data it is made without (Cleaning, above).",
     status: 202,
     fields: wish,
     async run({ app, caller, region }, parameters) {
@@ -135,7 +139,7 @@ export const imageRoutes: readonly Route[] = [
     path: '/v1/images/plan',
     useCase: 'images.plan',
     about:
-      "What a capture would do, on paper: the task's output says for each disk its size, how it would be read and why, and what that means in bytes; then the consistency that can be had, space, quota, and as `blockers` why it would be refused. Where a blocker keeps the disks from being looked at, `readBytes`, `dataBytes` and `newBytes` are null. Nothing is made; a running guest stands still for milliseconds.",
+      "What a capture would do, on paper: the task's output says for each disk its size, how it would be read and why, and what that means in bytes; then the consistency that can be had, space, quota, and as `blockers` why it would be refused. Where a blocker keeps the disks from being looked at, `readBytes`, `dataBytes` and `newBytes` are null. With `clean`, `cleaning` is the report of what would be taken out, or null where a blocker kept it from being looked at. Nothing is made; a running guest stands still for milliseconds.",
     status: 202,
     fields: wish,
     async run({ app, caller, region }, parameters) {
@@ -150,7 +154,7 @@ export const imageRoutes: readonly Route[] = [
     path: '/v1/images/compose',
     useCase: 'images.compose',
     about:
-      "Makes an image of snapshots of one machine's disks, its system disk among them; no byte is moved. With `disks` 'all' every disk of the machine has to be there (and the machine too, which knows its disks), with 'system' no other may be. It has the machine's labels, and its tag where none is named, as long as the machine is there.",
+      "Makes an image of snapshots of one machine's disks, its system disk among them; no byte is moved, unless it is cleaned. With `disks` 'all' every disk of the machine has to be there (and the machine too, which knows its disks), with 'system' no other may be. It has the machine's labels, and its tag where none is named, as long as the machine is there.",
     status: 202,
     fields: {
       ...place,
@@ -160,11 +164,55 @@ export const imageRoutes: readonly Route[] = [
       name: optional(name),
       description,
       tag,
+      clean: cleaningOrNot,
     },
     async run({ app, caller, region }, parameters) {
       const { region: regionName, project: projectId, ...rest } = parameters
       const made = await app.images.compose(caller, { regionId: region(regionName), projectId, ...rest })
       return { imageId: spellId('image', made.imageId, 'native'), taskId: task(made.taskId) }
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/images/:id/clean',
+    useCase: 'images.clean',
+    about:
+      "A new image of an available one, without users' private data; the one it is made of stays as it is, and is its parent. Without `name` it is called as that one with '-clean' behind it; description and tag are those of the source where none are named.",
+    status: 202,
+    fields: { ...cleanWish, name: optional(name), description, tag },
+    async run({ app, caller, region }, parameters) {
+      const { region: regionName, project: projectId, id: imageId, ...rest } = parameters
+      const input = { regionId: region(regionName), projectId, imageId, ...rest }
+      const made = await app.images.clean(caller, input)
+      return { imageId: spellId('image', made.imageId, 'native'), taskId: task(made.taskId) }
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/images/:id/clean/plan',
+    useCase: 'images.clean',
+    about:
+      "What cleaning an image would take out, on paper: the task's output is `cleaning`, the report, or null, and `blockers`, why it would be refused. Nothing is made.",
+    status: 202,
+    fields: cleanWish,
+    async run({ app, caller, region }, parameters) {
+      const { region: regionName, project: projectId, id: imageId, clean } = parameters
+      const input = { regionId: region(regionName), projectId, imageId, clean }
+      const made = await app.images.planClean(caller, input)
+      return { taskId: task(made.taskId) }
+    },
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/images/:id/report',
+    useCase: 'images.report',
+    about:
+      'The signed report of the cleaning that made the image, or the one it was copied from: `report` and `signature`, as docs/cleaning.md says. One that was never cleaned has none: `absent`, reason `no-report`.',
+    status: 200,
+    fields: { ...place, id: id('image') },
+    run({ app, caller, region }, parameters) {
+      const { region: regionName, project: projectId, id: imageId } = parameters
+      return app.images.report(caller, { regionId: region(regionName), projectId, imageId })
     },
   }),
   route({

@@ -1,8 +1,8 @@
+import { CLEAN_ALL } from '../../../image/cleaning.ts'
 import { Fault } from '../../../image/fault.ts'
 import { type SnapshotId, spellId } from '../../../image/ids.ts'
 import { operation } from '../operation.ts'
-import { accepted, optional, refused } from '../parameter.ts'
-import { unlessFalse } from '../refusals.ts'
+import { accepted, optional } from '../parameter.ts'
 import { missing } from '../request.ts'
 import { boolean, description, imageName, list, machineId, oneOf, snapshotId, text } from '../rules.ts'
 
@@ -23,10 +23,9 @@ export const createImage = operation({
       oneOf('SYSTEM', 'ALL'),
       'SYSTEM takes the system disk alone, ALL (when absent) all disks; with snapshots: SYSTEM refuses data disks, ALL a disk left out, absent takes the disks that are named',
     ),
-    AutoCleanUserdata: refused(
+    AutoCleanUserdata: optional(
       boolean,
-      'false has no effect; true is refused until cleaning arrives with a later release',
-      unlessFalse('Cleaning arrives with a later release. Clean inside the guest, then send false.'),
+      "absent: false. true: the image is made without users' private data, see docs/cleaning.md; the computer itself stays as it is. What cannot be cleaned for certain makes no image",
     ),
     SnapshotId: optional(snapshotId, 'the image is made of this one, which is of a system disk'),
     SnapshotIds: optional(
@@ -41,7 +40,8 @@ export const createImage = operation({
   },
   async run({ app, caller, region }, given) {
     const { DesktopId, ImageName, Description, DiskType, SnapshotId, SnapshotIds, DataSnapshotIds } = given
-    const said = { regionId: region.id, name: ImageName, description: Description }
+    const clean = given.AutoCleanUserdata === true ? { clean: CLEAN_ALL } : {}
+    const said = { regionId: region.id, name: ImageName, description: Description, ...clean }
     const systemSnapshotIds = SnapshotId === undefined ? [] : [SnapshotId]
     const dataSnapshotIds = DataSnapshotIds ?? []
     const snapshotIds = [...systemSnapshotIds, ...(SnapshotIds ?? []), ...dataSnapshotIds]

@@ -1,0 +1,14 @@
+import type { MakePlan } from '../guest/contract.ts'
+import type { CleanVolume, DiskLayout, Medium, Scrubbed } from '../volume/contract.ts'
+import type { FileKind } from './kinds.ts'
+
+/** A volume as it is opened; `needsReplay`: its journal is not played back yet, so it cannot be scrubbed. */
+export type OpenedVolume = CleanVolume & { readonly needsReplay?: boolean }
+
+/** All that knows what is on disks, for the examiner. Everything of it expects hostile bytes. */
+export interface Skills {
+  readonly findVolumes: (medium: Medium) => Promise<DiskLayout>
+  readonly open: (kind: FileKind, medium: Medium) => Promise<OpenedVolume>
+  readonly scrubSwap: (medium: Medium) => Promise<Scrubbed>
+  readonly makePlan: MakePlan
+}
