@@ -53,7 +53,7 @@ export async function importBase(server: Server, region: string, name: string): 
   const made = await server.native
     .call<{ imageId: string; taskId: string }>('POST', '/v1/images/import', { body })
     .catch((cause: unknown) => {
-      if (server.process !== undefined || !(cause instanceof ServerRefusal) || cause.kind !== 'invalid')
+      if (server.process !== undefined || !(cause instanceof ServerRefusal) || cause.kind !== 'absent')
         throw cause
       const what = `stop it, or put ${join(BASE_FOLDER, 'base.raw')} into its import folder`
       throw new Error(`found a server at ${server.endpoint.origin}; ${what}. It said: ${cause.message}`, {

@@ -44,6 +44,11 @@ export function createCleanerOf(
   // Without the folder nothing was ever cleaned here.
   const isUsed = () => joined !== undefined || existsSync(folder)
   return {
+    async detect(...given) {
+      // For `closeAll` of a later process: an examiner may be left, and be all there is. Without it there is still an answer.
+      await mkdir(folder, { recursive: true, mode: 0o711 }).catch(() => {})
+      return await (await open()).detect(...given)
+    },
     async enter(...given) {
       await chooseOnce()
       await (await open()).enter(...given)

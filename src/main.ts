@@ -10,6 +10,7 @@ import { ensureFolder, ensureRunDirectory, lockData, readConfig } from './data-d
 import { parseSettings, type Settings } from './settings.ts'
 import { createHost, createLog, createStores, serveRaw } from './stores.ts'
 
+const SWEEP_MS = 60 * 1000
 const HOUR_MS = 60 * 60 * 1000
 const DAY_MS = 24 * HOUR_MS
 
@@ -75,23 +76,30 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   // What an earlier process left open: its tasks clean again from the start.
   await closeCleanings(cleaner, note)
   onClose(() => closeCleanings(cleaner, note))
-  const { ensureReportKey } = await import('./secrets.ts')
+  const { ensureReportKey, ensureTransfersKey } = await import('./secrets.ts')
+  const { createTransfers } = await import('./transfers.ts')
+  const { RawFileExports } = await import('./host/export-file.ts')
+  const { intake, transfers } = createTransfers(settings, {
+    runDirectory,
+    rawFiles: new RawFileExports({ runDirectory, recordDirectory: join(settings.data, 'opened'), serveRaw }),
+    key: await ensureTransfersKey(settings.data),
+    log: note,
+  })
+  // Whose tasks go on inspects its file anew.
+  await intake.reader.closeAll()
+  onClose(() => intake.reader.closeAll())
   const taskParts = {
     ...{ catalog, host, jobs, cleaner, sign: createSigner(await ensureReportKey(settings.data)) },
-    ...{ clock, nbdSocketPath, importDirectory: settings.importDirectory },
+    ...{ clock, nbdSocketPath, importDirectory: settings.importDirectory, intake },
   }
-  const runner = await createTasks(
-    taskParts,
-    { runDirectory, recordDirectory: join(settings.data, 'opened'), serveRaw },
-    note,
-  )
+  const runner = await createTasks(taskParts, note)
   onClose(() => runner.close())
   const ensured = await ensureAllRefs(taskParts, settings, note)
   const upkeep = await startUpkeep(taskParts, runner, settings, note)
   onClose(() => upkeep.close())
   const schedule = await startSchedule(taskParts, runner, settings, note)
   onClose(() => schedule.close())
-  const gateway = await createWire(
+  const { gateway, sweep } = await createWire(
     {
       catalog,
       host,
@@ -109,6 +117,7 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
       snapshotsPerRegionMax: settings.snapshotsPerRegionMax,
       importDirectory: settings.importDirectory,
       secrets: settings.cleaning.secrets,
+      transfers,
       upkeep: {
         gcGraceMs: settings.gc.graceHours * HOUR_MS,
         scrubBytesPerSecond: settings.scrub.bytesPerSecond,
@@ -137,6 +146,10 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   onClose(() => rm(endpointPath, { force: true }))
   await upkeep.look()
   await schedule.look()
+  const sweeping = setInterval(() => {
+    sweep().catch((error: unknown) => log.error({ error }, 'what time is over of could not be taken away'))
+  }, SWEEP_MS)
+  onClose(() => clearInterval(sweeping))
   log.info({ url, data: settings.data, resumed, adopted, ensured }, 'ready')
   return url
 }
@@ -201,7 +214,6 @@ async function startSchedule(
 
 async function createTasks(
   parts: import('./tasks/parts.ts').TaskParts,
-  where: ConstructorParameters<typeof import('./host/export-file.ts').RawFileExports>[0],
   log: (record: Record<string, unknown>) => void,
 ) {
   const { createRunner } = await import('./tasks/runner.ts')
@@ -217,7 +229,7 @@ async function createTasks(
   const { releaseImage } = await import('./tasks/release-image.ts')
   const { collectGarbage } = await import('./tasks/collect-garbage.ts')
   const { repairDamage, scrubRegion } = await import('./tasks/scrub-region.ts')
-  const { RawFileExports } = await import('./host/export-file.ts')
+  const { exportImage } = await import('./tasks/export-image.ts')
   const runner: import('./tasks/runner.ts').Runner = createRunner({
     catalog: parts.catalog,
     clock: parts.clock,
@@ -232,7 +244,8 @@ async function createTasks(
       resetDisk(parts),
       copyImage(parts),
       copyBatch(parts, () => runner),
-      importImage(parts, new RawFileExports(where)),
+      importImage(parts),
+      exportImage(parts),
       verifyRegion(parts),
       releaseImage(parts, () => runner),
       collectGarbage(parts, log),
@@ -253,7 +266,7 @@ async function createWire(parts: Parts, settings: Settings, log: pino.Logger) {
   const { createWuyingDoor } = await import('./wire/wuying/door.ts')
   const { createUhostDoor } = await import('./wire/uhost/door.ts')
   const { createNativeDoor } = await import('./wire/native/door.ts')
-  const { app, keyring } = createApp(parts)
+  const { app, keyring, sweep } = createApp(parts)
   const common = {
     app,
     keyring,
@@ -261,7 +274,7 @@ async function createWire(parts: Parts, settings: Settings, log: pino.Logger) {
     clockWindowMs: settings.clockSkewMinutes * 60_000,
     onBug: (error: unknown, requestId: string) => log.error({ error, requestId }, 'a bug'),
   }
-  return createGateway({
+  const gateway = createGateway({
     doors: {
       native: createNativeDoor(common),
       wuying: createWuyingDoor(common),
@@ -278,6 +291,7 @@ async function createWire(parts: Parts, settings: Settings, log: pino.Logger) {
     bodyLimitBytes: settings.bodyLimitBytes,
     log: (record) => log[record.status >= 500 ? 'warn' : 'debug'](record, 'request'),
   })
+  return { gateway, sweep }
 }
 
 /** `calotype serve`: until a signal ends it. */
@@ -315,6 +329,7 @@ if (import.meta.main) {
   process.exitCode = await runCli(process.argv.slice(2), {
     serve,
     offline: async () => (await import('./offline.ts')).offline,
+    doctor: async () => (await import('./doctor.ts')).examineHost(),
   })
   // A start that failed halfway may have left sockets and timers behind, which would keep the process.
   if (process.exitCode !== 0) process.exit()

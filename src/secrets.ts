@@ -32,6 +32,11 @@ export async function ensureReportKey(data: string): Promise<Uint8Array> {
   return await ensureKeyFile(join(data, 'reports.key'))
 }
 
+/** What addresses of imports are sealed and bundles are signed and opened with, made at the first start. */
+export async function ensureTransfersKey(data: string): Promise<Uint8Array> {
+  return await ensureKeyFile(join(data, 'transfers.key'))
+}
+
 async function ensureKeyFile(path: string): Promise<Uint8Array> {
   const found = await findFile(path)
   if (found === undefined) {

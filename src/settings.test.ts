@@ -78,6 +78,18 @@ test('the defaults', () => {
     logLevel: 'info',
     imagesPerRegionMax: 1000,
     snapshotsPerRegionMax: 10_000,
+    imports: {
+      ...{
+        allow: [],
+        diskBytesMax: 2 ** 41,
+        ratioMax: 2000,
+        fetchHours: 24,
+        uploadHours: 48,
+        uploadsMax: 200,
+      },
+    },
+    exports: { linkHours: 24 },
+    bundles: { signers: [] },
     uhostReplayWindowSeconds: 'off',
   })
   assert.equal(parse({ coreCount: 64 }).capture.workers, 4)
@@ -139,6 +151,14 @@ test('every setting can be given each way its row says, and an error names that 
     imagesPerRegionMax: '1000000',
     snapshotsPerRegionMax: '1000000',
     importDirectory: '/srv/imports',
+    'imports.allow': '10.0.0.0/8, minio.example:9000',
+    'imports.diskBytesMax': '1048576',
+    'imports.ratioMax': '2',
+    'imports.fetchHours': '720',
+    'imports.uploadHours': '1',
+    'imports.uploadsMax': '10000',
+    'exports.linkHours': '720',
+    'bundles.signers': 'ab'.repeat(32),
     uhostReplayWindowSeconds: '300',
   }
   const keyPair = {

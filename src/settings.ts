@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import type { Fault } from './image/fault.ts'
 import type { RegionId } from './image/ids.ts'
+import { parseAllowed } from './intake/fetch-allow.ts'
 import { describe, parseDirectory, parseFile, refused, type Tree } from './settings/file.ts'
 import { defaultRegions, parseRegionKeys, parseRegions, type RegionSettings } from './settings/regions.ts'
 import { attributeOf, getSetting, SETTINGS, type SettingRow } from './settings/table.ts'
@@ -52,6 +53,17 @@ export interface Settings {
   readonly snapshotsPerRegionMax: number
   /** An absolute folder. */
   readonly importDirectory: string
+  readonly imports: {
+    readonly allow: readonly string[]
+    readonly diskBytesMax: number
+    readonly ratioMax: number
+    readonly fetchHours: number
+    readonly uploadHours: number
+    readonly uploadsMax: number
+  }
+  readonly exports: { readonly linkHours: number }
+  /** Hex. */
+  readonly bundles: { readonly signers: readonly string[] }
   readonly uhostReplayWindowSeconds: number | 'off'
 }
 
@@ -167,6 +179,22 @@ export function parseSettings(input: SettingsInput): Settings {
       (text, given) => parseDirectory(text, given.folder),
       join(data, 'imports'),
     ),
+    imports: {
+      allow: pick('imports.allow', listOf(isAllowedPlace), []),
+      diskBytesMax: pick('imports.diskBytesMax', wholeNumber(2 ** 20, 64 * 2 ** 40)),
+      ratioMax: pick('imports.ratioMax', wholeNumber(2, 1_000_000)),
+      fetchHours: pick('imports.fetchHours', wholeNumber(1, 720)),
+      uploadHours: pick('imports.uploadHours', wholeNumber(1, 720)),
+      uploadsMax: pick('imports.uploadsMax', wholeNumber(1, 10_000)),
+    },
+    exports: { linkHours: pick('exports.linkHours', wholeNumber(1, 720)) },
+    bundles: {
+      signers: pick(
+        'bundles.signers',
+        listOf((one) => /^[0-9a-f]{64}$/.test(one)),
+        [],
+      ),
+    },
     uhostReplayWindowSeconds: pick('uhostReplayWindowSeconds', orOff(wholeNumber(1, 86_400))),
   })
 }
@@ -225,6 +253,20 @@ const wholeNumber =
   (min: number, max: number) =>
   (text: string): number | undefined => {
     return /^\d{1,15}$/.test(text) && Number(text) >= min && Number(text) <= max ? Number(text) : undefined
+  }
+const isAllowedPlace = (one: string): boolean => {
+  try {
+    parseAllowed(one)
+    return true
+  } catch {
+    return false
+  }
+}
+const listOf =
+  (isOne: (one: string) => boolean) =>
+  (text: string): string[] | undefined => {
+    const all = text.split(',').map((one) => one.trim())
+    return all.every(isOne) ? all : undefined
   }
 const orOff =
   (inner: (text: string) => number | undefined) =>

@@ -62,7 +62,8 @@ export async function createStores(
   runDirectory: string,
   log: (record: Record<string, unknown>) => void,
 ): Promise<{ readonly jobs: StoreJobs; readonly nbdSocketPath: string }> {
-  const { ensureDomainsKey, ensureRegionKey } = await import('./secrets.ts')
+  const { ensureDomainsKey, ensureRegionKey, ensureTransfersKey } = await import('./secrets.ts')
+  const { transferKeys } = await import('./transfers.ts')
   const domainsKey = await ensureDomainsKey(settings.data)
   const { shareLimits } = await import('./objects/open.ts')
   const placeOf = async (region: Settings['regions'][number]) => {
@@ -88,6 +89,7 @@ export async function createStores(
     places: await Promise.all(settings.regions.map(placeOf)),
     threadCount: settings.capture.workers,
     nbdSocketPath,
+    bundleSeed: transferKeys(await ensureTransfersKey(settings.data)).bundles,
     log,
   })
   return { jobs, nbdSocketPath }

@@ -66,6 +66,7 @@ const inFolder = (regionId: RegionId): ObjectsPlace => ({
 async function open(): Promise<void> {
   jobs = createJobs({
     places: [placeOf(FOLDER, inFolder(FOLDER)), placeOf(BUCKET, place), placeOf(BACK, inFolder(BACK))],
+    bundleSeed: new Uint8Array(32),
     threadCount: 2,
     nbdSocketPath: join(folder, 'images.sock'),
     log: () => {},

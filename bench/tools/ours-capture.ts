@@ -1,3 +1,4 @@
+import { openSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,7 +12,7 @@ import { jobsIn, placeIn, SOURCE } from './places.ts'
 
 const [disk = '', folder = '', session = ''] = process.argv.slice(2)
 // WAY 'file': as an import reads a raw file; 'nbd': as a machine's disk is read.
-const raw = process.argv[5] === 'nbd' ? {} : { rawPath: disk }
+const raw = process.argv[5] === 'nbd' ? {} : { rawDescriptor: openSync(disk, 'r') }
 const runDirectory = await mkdtemp(join(tmpdir(), 'calo-'))
 const signal = new AbortController().signal
 const files = new RawFileExports({ runDirectory, recordDirectory: runDirectory })

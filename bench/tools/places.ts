@@ -22,6 +22,7 @@ export function placeIn(folder: string, regionId: RegionId): RegionPlace {
 export function jobsIn(places: readonly RegionPlace[], folder: string, threadCount: number) {
   return createJobs({
     places,
+    bundleSeed: new Uint8Array(32),
     threadCount,
     nbdSocketPath: join(folder, 'images.sock'),
     log: (record) => console.error(record),

@@ -26,7 +26,17 @@ export const ACTIONS = {
   'images.clean': { native: 'calotype:CleanImage' },
   'images.report': { native: 'calotype:ReadCleaningReport' },
   'images.copy': { uhost: 'uhost:CopyCustomImage', native: 'calotype:CopyImage' },
-  'images.import': { native: 'calotype:ImportImage' },
+  'images.import': {
+    wuying: 'ecd:UploadImage',
+    uhost: 'uhost:ImportCustomImage',
+    native: 'calotype:ImportImage',
+  },
+  'uploads.create': { native: 'calotype:ImportImage' },
+  'uploads.list': { native: 'calotype:ImportImage' },
+  'uploads.remove': { native: 'calotype:DeleteUpload' },
+  'exports.create': { native: 'calotype:ExportImage' },
+  'exports.bundle': { native: 'calotype:ExportBundle' },
+  'exports.inventory': { native: 'calotype:ExportImage' },
   'images.list': {
     wuying: 'ecd:DescribeImages',
     uhost: 'uhost:DescribeImage',

@@ -11,14 +11,26 @@ import { createApp } from './app.ts'
 import type { App, Caller, Keyring, NewMachine } from './contract.ts'
 import { findMachine } from './find.ts'
 import { ensureRoot } from './first-start.ts'
+import type { Parts } from './parts.ts'
 
 export const HOME = 'cn-hangzhou' as RegionId
 export const AWAY = 'hk' as RegionId
 
 /** The use cases over a catalog in memory, with tasks that wait for the test to end them. */
+const TRANSFERS: Parts['transfers'] = {
+  fetcher: { check: async ({ url }) => url },
+  seal: { seal: (source) => JSON.stringify(source) },
+  ...{ diskBytesMax: 2 ** 40, uploadMs: 3_600_000, linkMs: 3_600_000, uploadsPerProjectMax: 5 },
+  describeSelf: async (regionId, pages) => JSON.stringify({ regionId, pages }),
+  signer: async () => 'ab'.repeat(32),
+  readInventory: async () => ({ pages: [], recipient: '' }),
+}
+
 export interface AppPlace {
   readonly app: App
   readonly keyring: Keyring
+  /** Takes away what time is over of. */
+  readonly sweep: () => Promise<void>
   readonly catalog: Catalog
   readonly runner: Runner
   readonly root: Caller
@@ -49,6 +61,8 @@ export async function newAppPlace(
     readonly snapshotsPerRegionMax?: number
     readonly importDirectory?: string
     readonly secrets?: 'report' | 'refuse'
+    /** Stores that are there, for what goes further than the catalog. */
+    readonly jobs?: Parts['jobs']
   } = {},
 ): Promise<AppPlace> {
   const catalog = await openSqliteCatalog(':memory:')
@@ -83,8 +97,16 @@ export async function newAppPlace(
     power: async (id: string) => power.get(id) ?? 'absent',
     outlook: async (id: string) => ({ power: power.get(id) ?? 'absent', ...place.outlook() }),
   } as unknown as Host
+  // What goes further than the catalog is tried over real stores.
+  const fakeJobs = {
+    usage: async () => place.usage,
+    report: async () => place.report,
+    freeBytes: async () => undefined,
+    abort: async () => {},
+    exportSize: async () => 4096,
+  } as unknown as Parts['jobs']
   const { keyId } = await ensureRoot(catalog, undefined, place.nowMs)
-  const { app, keyring } = createApp({
+  const { app, keyring, sweep } = createApp({
     catalog,
     host,
     runner,
@@ -97,7 +119,8 @@ export async function newAppPlace(
     imagesPerRegionMax: options.imagesPerRegionMax ?? 10,
     snapshotsPerRegionMax: options.snapshotsPerRegionMax ?? 100,
     importDirectory: options.importDirectory ?? '/nonexistent',
-    jobs: { usage: async () => place.usage, report: async () => place.report },
+    jobs: options.jobs ?? fakeJobs,
+    transfers: TRANSFERS,
     secrets: options.secrets ?? 'report',
     upkeep: { gcGraceMs: 1000, scrubBytesPerSecond: 50_000_000, scrubEveryMs: 7000 },
   })
@@ -115,6 +138,7 @@ export async function newAppPlace(
   return {
     app,
     keyring,
+    sweep,
     catalog,
     runner,
     root,

@@ -29,6 +29,8 @@ export interface Guard {
    * and the action in `field`.
    */
   admit(caller: Caller, useCase: UseCase, target?: Target): Promise<ProjectId>
+  /** `work`, for whoever has the right to it by what they hold; leaves one audit record in the caller's name (I9). */
+  witness<T>(caller: Caller, useCase: UseCase, target: Target, work: () => Promise<T>): Promise<T>
   /** As `admit`, then `work`; leaves one audit record of what came of it (I9). */
   change<T>(
     caller: Caller,
@@ -140,30 +142,39 @@ export function createGuard({ catalog, clock }: Pick<Parts, 'catalog' | 'clock'>
     return parseProjectId(project.id)
   }
 
+  async function witness<T>(
+    caller: Caller,
+    useCase: UseCase,
+    target: Target,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    let outcome = 'done'
+    try {
+      return await work()
+    } catch (error) {
+      outcome = isFault(error) ? `${error.kind} ${error.subject}` : 'fault of the server'
+      throw error
+    } finally {
+      const action = actionOf(caller, useCase)
+      await catalog.rows
+        .insertInto('audit')
+        .values({
+          atMs: clock(),
+          userId: caller.userId,
+          door: caller.door,
+          action,
+          resource: urns(caller, action, target).join(' '),
+          requestId: caller.requestId,
+          outcome,
+        })
+        .execute()
+    }
+  }
+
   return {
     admit,
-    async change(caller, useCase, target, work) {
-      let outcome = 'done'
-      try {
-        return await work(await admit(caller, useCase, target))
-      } catch (error) {
-        outcome = isFault(error) ? `${error.kind} ${error.subject}` : 'fault of the server'
-        throw error
-      } finally {
-        const action = actionOf(caller, useCase)
-        await catalog.rows
-          .insertInto('audit')
-          .values({
-            atMs: clock(),
-            userId: caller.userId,
-            door: caller.door,
-            action,
-            resource: urns(caller, action, target).join(' '),
-            requestId: caller.requestId,
-            outcome,
-          })
-          .execute()
-      }
-    },
+    witness,
+    change: (caller, useCase, target, work) =>
+      witness(caller, useCase, target, async () => work(await admit(caller, useCase, target))),
   }
 }

@@ -23,7 +23,8 @@ describe('images of files and of other images', () => {
     const own = await newAppPlace({ importDirectory: folder })
     try {
       await writeFile(join(folder, 'disk.raw'), Buffer.alloc(512))
-      const file = { regionId: HOME, fileName: 'disk.raw', name: 'n', kind: 'custom', osName: '' } as const
+      const from = { is: 'file', fileName: 'disk.raw' } as const
+      const file = { regionId: HOME, from, name: 'n', kind: 'custom', osName: '' } as const
       const bring = async (input: object) => {
         const { imageId } = await own.app.images.import(own.root, { ...file, osType: 'Linux', ...input })
         const { config, disks } = await own.app.images.get(own.root, { regionId: HOME, imageId })

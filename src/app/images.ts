@@ -1,11 +1,8 @@
 import type { Rows } from '../catalog/contract.ts'
-import { PLAIN_CONFIG } from '../image/config.ts'
 import { Fault } from '../image/fault.ts'
 import type { ImageId, ProjectId, RegionId, TaskId } from '../image/ids.ts'
-import { parseFileName } from '../image/names.ts'
 import type { CopyInput } from '../tasks/copy-image.ts'
-import { checkImportFile, type ImportInput } from '../tasks/import-image.ts'
-import { refuseAboveQuota, refuseWhenUsedUp } from '../tasks/quota.ts'
+import { refuseAboveQuota } from '../tasks/quota.ts'
 import { removeRows, seeTo } from '../tasks/release-image.ts'
 import type { App, Caller, ImageFilter } from './contract.ts'
 import { findImage } from './find.ts'
@@ -19,7 +16,7 @@ import { imagesOf } from './rows.ts'
 export function createImages(
   parts: Parts,
   guard: Guard,
-): Omit<App['images'], 'capture' | 'plan' | 'compose' | 'clean' | 'planClean' | 'report'> {
+): Omit<App['images'], 'capture' | 'plan' | 'compose' | 'clean' | 'planClean' | 'report' | 'import'> {
   const { catalog, runner } = parts
 
   const setTask = (rows: Rows, imageId: ImageId, taskId: TaskId) =>
@@ -144,6 +141,7 @@ export function createImages(
                 consistency: source.consistency,
                 parent: source.parent,
                 cleaning: source.cleaning,
+                imported: source.imported,
                 sourceImageId: source.id,
                 reservedBytes: dataBytes,
               })
@@ -174,50 +172,6 @@ export function createImages(
           if (taskId === undefined)
             throw new Fault('invalid', 'Name at least one target region.', { subject: 'region' })
           return { taskId, copies: made.copies }
-        },
-      )
-    },
-
-    import(caller, input) {
-      return guard.change(
-        caller,
-        'images.import',
-        {
-          ...target(input, `file/${input.fileName}`),
-          // Every project sees a base image, so the right to make one is no single project's to give.
-          reach: input.kind === 'base' ? 'account' : 'project',
-        },
-        async (projectId) => {
-          const fileName = parseFileName(input.fileName)
-          const sizeBytes = await checkImportFile(parts.importDirectory, fileName)
-          const made = await catalog.transaction(async (rows) => {
-            await refuseWhenUsedUp(rows, projectId)
-            const imageId = await insertImage(parts, rows, {
-              projectId,
-              regionId: input.regionId,
-              kind: input.kind,
-              origin: 'import',
-              name: input.name,
-              ...(input.description === undefined ? {} : { description: input.description }),
-              osType: input.osType,
-              osName: input.osName,
-              disks: [{ index: 0, sizeBytes, bus: input.bus ?? 'virtio-blk' }],
-              config: { ...PLAIN_CONFIG, firmware: input.firmware ?? PLAIN_CONFIG.firmware },
-            })
-            const task: ImportInput = { imageId, fileName }
-            const taskId = await runner.add(rows, {
-              kind: 'import-image',
-              projectId,
-              regionId: input.regionId,
-              imageId,
-              input: task,
-              totalBytes: sizeBytes,
-            })
-            await setTask(rows, imageId, taskId)
-            return { imageId, taskId }
-          })
-          runner.kick(made.taskId)
-          return made
         },
       )
     },

@@ -22,6 +22,7 @@ export type NewImage = Pick<
       | 'consistency'
       | 'parent'
       | 'cleaning'
+      | 'imported'
     >
   > & {
     /** Charged from now on, where it is known what the image will hold. */
@@ -93,6 +94,7 @@ export async function insertImage(
       consistency: image.consistency ?? null,
       parent: image.parent ?? null,
       cleaning: image.cleaning === undefined ? null : JSON.stringify(image.cleaning),
+      imported: image.imported === undefined ? null : JSON.stringify(image.imported),
       labels: JSON.stringify((image.labels ?? []).map(({ key, value }) => ({ key, value }))),
       createdAtMs: nowMs,
       updatedAtMs: nowMs,

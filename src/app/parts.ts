@@ -1,7 +1,10 @@
 import type { Catalog } from '../catalog/contract.ts'
 import type { Host } from '../host/contract.ts'
+import type { PageId, RegionId } from '../image/ids.ts'
 import type { Region } from '../image/region.ts'
+import type { RemoteSource } from '../intake/contract.ts'
 import type { Runner } from '../tasks/runner.ts'
+import type { SourceSeal } from '../tasks/source-seal.ts'
 import type { StoreJobs } from '../tasks/store-jobs.ts'
 
 /** What the use cases are made from; `main.ts` joins it once. */
@@ -9,7 +12,37 @@ export interface Parts {
   readonly catalog: Catalog
   readonly host: Host
   readonly runner: Runner
-  readonly jobs: Pick<StoreJobs, 'usage' | 'report'>
+  readonly jobs: Pick<
+    StoreJobs,
+    | 'usage'
+    | 'report'
+    | 'openBlob'
+    | 'openFile'
+    | 'abort'
+    | 'freeBytes'
+    | 'exportSize'
+    | 'exportBytes'
+    | 'bundle'
+    | 'pagesOf'
+  >
+  readonly transfers: {
+    readonly fetcher: { check(source: RemoteSource): Promise<string> }
+    readonly seal: Pick<SourceSeal, 'seal'>
+    /** As a guest sees one disk, and of one file. */
+    readonly diskBytesMax: number
+    /** How long an upload may be silent, and how long a download's link is good. */
+    readonly uploadMs: number
+    readonly linkMs: number
+    readonly uploadsPerProjectMax: number
+    /** What another installation needs to make a bundle for this one: the text around these pages. */
+    readonly describeSelf: (regionId: RegionId, pages: readonly PageId[]) => Promise<string>
+    /** Hex of the Ed25519 key that our bundles are signed with. */
+    readonly signer: () => Promise<string>
+    /** Pages and key of such a text. Fault 'invalid' for what is none. */
+    readonly readInventory: (
+      text: string,
+    ) => Promise<{ readonly pages: readonly PageId[]; readonly recipient: string }>
+  }
   readonly regions: readonly Region[]
   readonly defaultRegionId: string
   readonly clock: () => number

@@ -82,6 +82,7 @@ function imageOf(row: Selectable<Schema['image']>, snapshotIds: readonly Snapsho
     consistency: consistencyOf(row),
     parent: (row.parent as Digest | null) ?? undefined,
     cleaning: row.cleaning === null ? undefined : JSON.parse(row.cleaning),
+    imported: row.imported === null ? undefined : JSON.parse(row.imported),
     snapshotIds,
     dataBytes: row.dataBytes,
     storedBytes: row.storedBytes,

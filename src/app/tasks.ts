@@ -16,6 +16,7 @@ const CANCELLABLE: readonly TaskKind[] = [
   'copy-image',
   'copy-batch',
   'import-image',
+  'export-image',
   'verify-region',
   'collect-garbage',
   'scrub-region',

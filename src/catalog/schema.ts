@@ -62,6 +62,8 @@ export interface Schema {
     labels: string | null
     /** JSON of CleaningSummary; null: never cleaned. */
     cleaning: Generated<string | null>
+    /** JSON of ImportFacts; null: not brought in as a file. */
+    imported: Generated<string | null>
     createdAtMs: number
     updatedAtMs: number
   }
@@ -97,6 +99,49 @@ export interface Schema {
     reservedBytes: number
     createdAtMs: number
     updatedAtMs: number
+  }
+  /** Files on their way to us. */
+  upload: {
+    id: string
+    /** SHA-256 of the token that opens it, hex. */
+    tokenHash: string
+    projectId: string
+    regionId: string
+    /** 'receiving', 'received', 'refused'. */
+    state: string
+    reason: string | null
+    /** JSON of ImportWish. */
+    wish: string
+    /** JSON of Caller: who asked for it, in whose name the image is made. */
+    caller: string
+    lengthBytes: number | null
+    offsetBytes: number
+    /** JSON of BlobMap: what of it is durable. */
+    map: string | null
+    /** Charged to the project while it is being received; 0 afterwards. */
+    reservedBytes: number
+    imageId: string | null
+    taskId: string | null
+    createdAtMs: number
+    expiresAtMs: number
+  }
+  /** Downloads that somebody may make. */
+  download: {
+    id: string
+    /** SHA-256 of the token that opens it, hex. */
+    tokenHash: string
+    projectId: string
+    regionId: string
+    imageId: string
+    digest: string
+    /** JSON of what is handed out. */
+    what: string
+    fileName: string
+    sizeBytes: number | null
+    sha256: string | null
+    taskId: string | null
+    createdAtMs: number
+    expiresAtMs: number
   }
   snapshotPolicy: {
     id: string

@@ -1,10 +1,13 @@
 import { join } from 'node:path'
+import type { FoundSystem } from '../guest/found-system.ts'
 import { KeyedLock } from '../host/tools/keyed-lock.ts'
 import { Fault, isFault } from '../image/fault.ts'
+import type { Isolation, IsolationFact } from '../isolation/isolation.ts'
 import type { StartAppliance } from './appliance-contract.ts'
-import type { Cleaned, Cleaner, CleaningPhase, CleanRequest } from './contract.ts'
+import type { Cleaned, Cleaner, CleaningPhase, CleanRequest, CleanSource } from './contract.ts'
+import { detectSystem } from './detect.ts'
 import type { ExaminerLimits } from './examiner.ts'
-import { type CleaningFact, findIsolation, type Isolation, NEEDS_NODE } from './isolation.ts'
+import { findExaminerIsolation, NEEDS_NODE } from './isolation.ts'
 import { OneCleaning } from './one-cleaning.ts'
 import { Overlays } from './overlays.ts'
 import { Room } from './room.ts'
@@ -23,6 +26,9 @@ export interface CleanerLimits {
   readonly askMsPerGib: number
   /** What the layers of one cleaning may take on the host's disk, together; never more than its share of what is free. */
   readonly roomBytes: number
+  /** Of a look for the system on disks, for all of them together. */
+  readonly detectMs: number
+  readonly detectMemoryBytes: number
 }
 
 const LIMITS: CleanerLimits = {
@@ -31,6 +37,8 @@ const LIMITS: CleanerLimits = {
   askMs: 600_000,
   askMsPerGib: 1_200,
   roomBytes: Number.POSITIVE_INFINITY,
+  detectMs: 30_000,
+  detectMemoryBytes: 256 * MIB,
 }
 /** The longest plan or report. */
 const ANSWER_BYTES_MAX = 64 * MIB
@@ -56,8 +64,8 @@ export function createCleaner(options: CleanerOptions): Cleaner {
 }
 
 /** What of this host holds hostile disks at bay. The appliance has words of its own. */
-export async function cleaningFacts(): Promise<readonly CleaningFact[]> {
-  return (await findIsolation(ENTRY_PATH)).facts
+export async function cleaningFacts(): Promise<readonly IsolationFact[]> {
+  return (await findExaminerIsolation(ENTRY_PATH)).facts
 }
 
 class HostCleaner implements Cleaner {
@@ -75,6 +83,37 @@ class HostCleaner implements Cleaner {
     this.#limits = { ...LIMITS, ...options.limits }
     this.#overlays = new Overlays(options)
     this.#turns = new Turns(this.#limits.cleaningCount)
+  }
+
+  async detect(disks: readonly CleanSource[], signal: AbortSignal): Promise<FoundSystem> {
+    signal.throwIfAborted()
+    const onFailure = (error: unknown) => {
+      // No message: it may be of the disk's own making, as far as the examiner is not ours any more.
+      const { kind, reason, cause } = isFault(error)
+        ? error
+        : { kind: 'bug', reason: undefined, cause: error }
+      this.#options.log?.({
+        level: 'info',
+        message: 'disks could not be looked at',
+        kind,
+        reason,
+        error: cause,
+      })
+    }
+    try {
+      const { entryPath = ENTRY_PATH } = this.#options
+      const { detectMs: askMs, detectMemoryBytes: memoryBytes } = this.#limits
+      const isolation = await isolate(entryPath)
+      const pidPath = await this.#overlays.newPidPath()
+      return await detectSystem(
+        { disks, entryPath, isolation, pidPath, askMs, memoryBytes, onFailure },
+        signal,
+      )
+    } catch (error) {
+      signal.throwIfAborted()
+      onFailure(error)
+      return {}
+    }
   }
 
   async enter(key: string, signal: AbortSignal): Promise<void> {
@@ -171,7 +210,7 @@ const tried = new Map<string, Promise<Isolation>>()
 
 /** Tried once, and again where it did not work: the host may have been busy. */
 async function isolate(entryPath: string): Promise<Isolation> {
-  const trial = tried.get(entryPath) ?? findIsolation(entryPath)
+  const trial = tried.get(entryPath) ?? findExaminerIsolation(entryPath)
   tried.set(entryPath, trial)
   const isolation = await trial
   if (isolation.isWorking) return isolation

@@ -1,11 +1,15 @@
+import type { FoundSystem } from '../guest/found-system.ts'
 import type { ChangeContext } from '../host/contract.ts'
 import type { CleaningReport, CleaningWish } from '../image/cleaning.ts'
 
-/** A disk to be cleaned: an NBD export that nothing writes to. */
-export interface CleanSource {
-  readonly sizeBytes: number
+export interface NbdExport {
   readonly socketPath: string
   readonly exportName: string
+}
+
+/** A disk to be cleaned, or looked at: an NBD export that nothing writes to. */
+export interface CleanSource extends NbdExport {
+  readonly sizeBytes: number
 }
 
 export interface CleanRequest {
@@ -39,6 +43,11 @@ export type CleaningPhase = 'look' | 'appliance' | 'plan' | 'edit' | 'scrub' | '
  * a Fault 'conflict' subject 'volume' (see `src/volume/contract.ts`) within limits of processor, memory and time.
  */
 export interface Cleaner {
+  /**
+   * Reads the disks, the system disk first, in an examiner of its own, and changes nothing. What cannot be read, a missing
+   * tool or way to hold it too, answers less or {}; throws nothing but the signal's reason.
+   */
+  detect(disks: readonly CleanSource[], signal: AbortSignal): Promise<FoundSystem>
   /**
    * Waits for a turn to clean, as there are so many at a time, and keeps it for `key` until `close`. For before the disks are
    * opened, so that no running machine waits with its moment kept; `clean` does it itself where nobody did. Called again it

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import type { CleaningPlan, GuestVolume, PlannedEdit } from '../guest/contract.ts'
+import type { DiskFinding } from '../guest/found-system.ts'
 import type { CleaningWish } from '../image/cleaning.ts'
 import { isFault } from '../image/fault.ts'
 import type { FileSystem, FoundVolume, Medium, RefusalReason, Run, Scrubbed } from '../volume/contract.ts'
 import { slice } from '../volume/slice.ts'
 import { wipe } from '../volume/wipe.ts'
 import { CheckMedium, unchanging } from './check-medium.ts'
+import { detectDisk } from './detect-disk.ts'
 import type {
   CheckAnswer,
   Look,
@@ -144,6 +146,17 @@ export class Examination {
     const media = this.#media.map((medium) => new CheckMedium(medium))
     await this.#scrubOver(media, orders)
     return { leftCount, differenceCount: media.reduce((sum, one) => sum + one.differenceCount, 0) }
+  }
+
+  /** What system is on that disk. The disk is let go of: those of a machine together are not held in memory. */
+  async detect(disk: number): Promise<DiskFinding> {
+    const medium = this.#media[disk]
+    assert(medium !== undefined, 'a disk is one of those that it was given')
+    try {
+      return await detectDisk(medium, this.#skills)
+    } finally {
+      medium.forget()
+    }
   }
 
   /** What the same plan would take away if it were made now. What it writes and blanks it would write and blank again. */

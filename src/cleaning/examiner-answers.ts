@@ -1,4 +1,5 @@
 import type { CleaningPlan } from '../guest/contract.ts'
+import { type DiskFinding, plainName } from '../guest/found-system.ts'
 import { ALL_OPERATIONS } from '../image/cleaning.ts'
 import { Fault, type FaultKind } from '../image/fault.ts'
 import type { Edit, FoundVolume, RefusalReason, VolumeKind } from '../volume/contract.ts'
@@ -193,6 +194,17 @@ export function parseScrubAnswer(value: unknown): ScrubAnswer {
 export function parseCheckAnswer(value: unknown): CheckAnswer {
   const { differenceCount, leftCount } = object(value)
   return { differenceCount: count(differenceCount), leftCount: count(leftCount) }
+}
+
+export function parseFinding(value: unknown): DiskFinding {
+  const { osType, osName, firmware, isSystem } = object(value)
+  const name = osName === undefined ? undefined : plainName(text(osName, TEXT_LENGTH_MAX, 'raw'))
+  return {
+    ...(osType !== undefined && { osType: oneOf(osType, ['Linux', 'Windows']) }),
+    ...(name !== undefined && { osName: name }),
+    ...(firmware !== undefined && { firmware: oneOf(firmware, ['bios', 'uefi']) }),
+    isSystem: flag(isSystem),
+  }
 }
 
 export function parseNothing(): void {}

@@ -2,7 +2,7 @@ import { createInterface } from 'node:readline'
 import { openNbd } from '../disk/nbd-client.ts'
 import { isFault } from '../image/fault.ts'
 import { Examination } from './examination.ts'
-import { type Ask, type At, exportNameOf, type Failure, type Reply } from './examiner-words.ts'
+import type { Ask, At, Failure, Reply } from './examiner-words.ts'
 import { NbdMedium } from './nbd-medium.ts'
 import type { Skills } from './skills.ts'
 
@@ -11,15 +11,13 @@ const FIRST_SOCKET = 3
 const PLACE_COUNT_MAX = 20
 
 /**
- * The life of an examiner: takes the disks that the service has connected it to, answers asks from standard input one after
+ * The life of an examiner: takes the disks that the service has connected it to, by their exports' names, answers asks from standard input one after
  * the other on standard output, and ends with them.
  */
-export async function serveExaminer(diskCount: number, skills: Skills): Promise<void> {
+export async function serveExaminer(exportNames: readonly string[], skills: Skills): Promise<void> {
   const media: NbdMedium[] = []
-  for (let index = 0; index < diskCount; index++) {
-    const address = { fileDescriptor: FIRST_SOCKET + index, exportName: exportNameOf(index) }
-    media.push(new NbdMedium(await openNbd(address)))
-  }
+  for (const [index, exportName] of exportNames.entries())
+    media.push(new NbdMedium(await openNbd({ fileDescriptor: FIRST_SOCKET + index, exportName })))
   // Into a pipe words go at once, also when a loop without end comes next.
   const examination = new Examination(media, skills, (volume) => void say({ is: 'at', volume }))
   for await (const line of createInterface({ input: process.stdin })) {
@@ -53,6 +51,8 @@ async function answerTo(examination: Examination, ask: Ask): Promise<unknown> {
       return await examination.scrub(ask.orders)
     case 'check':
       return await examination.check(ask.orders)
+    case 'detect':
+      return await examination.detect(ask.disk)
     default:
       return ask satisfies never
   }

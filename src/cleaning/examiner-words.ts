@@ -27,6 +27,8 @@ export type Ask =
   | { readonly is: 'apply' }
   | { readonly is: 'scrub'; readonly orders: readonly ScrubOrder[] }
   | { readonly is: 'check'; readonly orders: readonly ScrubOrder[] }
+  /** Looks for a system on one of the disks: alone, without any of the others. */
+  | { readonly is: 'detect'; readonly disk: number }
 
 export interface SeenVolume extends FoundVolume {
   /** Of a volume with files that can be opened. */

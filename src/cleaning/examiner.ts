@@ -4,10 +4,12 @@ import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { Fault, isFault } from '../image/fault.ts'
+import { bareEnvironment, type Isolation } from '../isolation/isolation.ts'
 import { refuse } from '../volume/refuse.ts'
+import type { NbdExport } from './contract.ts'
 import { parseFailure } from './examiner-answers.ts'
 import type { Ask } from './examiner-words.ts'
-import { bareEnvironment, type Isolation, nodeArguments, prefixWith } from './isolation.ts'
+import { nodeArguments, prefixWith } from './isolation.ts'
 import { object } from './shape.ts'
 
 export interface ExaminerLimits {
@@ -22,8 +24,8 @@ export interface ExaminerOptions {
   readonly pidPath: string
   readonly entryPath: string
   readonly isolation: Isolation
-  /** Sockets of the disks' writable exports, in the order of the machine. */
-  readonly socketPaths: readonly string[]
+  /** Exports of the disks, in the order of the machine: writable ones to clean them. */
+  readonly disks: readonly NbdExport[]
   readonly limits: ExaminerLimits
   readonly signal: AbortSignal
 }
@@ -64,7 +66,7 @@ export class Examiner {
   static async start(options: ExaminerOptions): Promise<Examiner> {
     const sockets: Socket[] = []
     try {
-      for (const path of options.socketPaths) sockets.push(await connected(path))
+      for (const { socketPath } of options.disks) sockets.push(await connected(socketPath))
       options.signal.throwIfAborted()
       const examiner = new Examiner(begin(options, sockets), options.limits, options.signal)
       try {
@@ -220,11 +222,12 @@ export class Examiner {
 }
 
 function begin(options: ExaminerOptions, sockets: readonly Socket[]): ChildProcess {
-  const { limits, entryPath, isolation, pidPath } = options
+  const { limits, entryPath, isolation, pidPath, disks } = options
+  const names = disks.map(({ exportName }) => exportName)
   const heapMebibytes = Math.floor((limits.memoryBytes * HEAP_SHARE) / MIB)
   const program = [process.execPath, ...nodeArguments(entryPath, heapMebibytes)]
   const prefix = prefixWith(isolation, (ASK_COUNT * limits.askMs) / 1000)
-  const [command, ...words] = [...prefix, ...program, pidPath, String(sockets.length)]
+  const [command, ...words] = [...prefix, ...program, pidPath, ...names]
   assert(command !== undefined)
   return spawn(command, words, {
     stdio: ['pipe', 'pipe', 'pipe', ...sockets],
@@ -242,7 +245,7 @@ async function connected(path: string): Promise<Socket> {
     return socket
   } catch (cause) {
     socket.destroy()
-    throw new Fault('unavailable', 'A layer for cleaning is not served any more. Try again.', {
+    throw new Fault('unavailable', 'A disk is not served any more. Try again.', {
       subject: 'host',
       cause,
     })

@@ -1,3 +1,4 @@
+import type { FoundSystem } from '../guest/found-system.ts'
 import type { CleaningReport } from '../image/cleaning.ts'
 import type { Cleaned, Cleaner, CleanRequest } from './contract.ts'
 
@@ -37,6 +38,13 @@ export class FakeCleaner implements Cleaner {
   readonly entered = new Set<string>()
   /** Awaited inside the calls. */
   gate: () => Promise<void> = async () => {}
+
+  /** What `detect` answers. */
+  found: FoundSystem = {}
+
+  async detect(): Promise<FoundSystem> {
+    return this.found
+  }
 
   async enter(key: string, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()

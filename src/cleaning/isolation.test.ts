@@ -2,12 +2,13 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { bareEnvironment, findIsolation, nodeArguments, prefixWith } from './isolation.ts'
+import { bareEnvironment } from '../isolation/isolation.ts'
+import { findExaminerIsolation, nodeArguments, prefixWith } from './isolation.ts'
 
 const PRISONER = join(import.meta.dirname, 'prisoner.fixture.ts')
 
 test('an examiner may not read, write, connect, listen or start anything', async () => {
-  const isolation = await findIsolation(PRISONER)
+  const isolation = await findExaminerIsolation(PRISONER)
   assert.ok(isolation.isWorking)
   const words = [...prefixWith(isolation, 60), process.execPath, ...nodeArguments(PRISONER, 128), 'mark', '1']
   const [command, ...rest] = words
@@ -33,7 +34,7 @@ test('an examiner may not read, write, connect, listen or start anything', async
 })
 
 test('no two have the same user', async () => {
-  const isolation = await findIsolation(PRISONER)
+  const isolation = await findExaminerIsolation(PRISONER)
   const usersOf = () => prefixWith(isolation, 1.5).filter((word) => word.includes('id='))
   const isAlone = isolation.facts.find(({ name }) => name === 'a user of its own')?.isThere
   if (isAlone) assert.notDeepEqual(usersOf(), usersOf())
@@ -42,7 +43,7 @@ test('no two have the same user', async () => {
 })
 
 test('a program that fails when it is tried is not taken for a working one', async () => {
-  const { isWorking, facts } = await findIsolation(join(import.meta.dirname, 'nothing-here.ts'))
+  const { isWorking, facts } = await findExaminerIsolation(join(import.meta.dirname, 'nothing-here.ts'))
   assert.equal(isWorking, false)
   assert.ok(facts.every(({ detail }) => detail !== ''))
 })

@@ -39,7 +39,7 @@ export class NbdMedium implements Medium {
 
   /** `statusBytes`: what block status is asked for at once. */
   constructor(client: NbdClient, statusBytes = STATUS_BYTES) {
-    assert(client.minimumBlockBytes === 1, 'an overlay is served byte by byte')
+    assert(client.minimumBlockBytes === 1 || client.readOnly, 'an overlay is served byte by byte')
     assert(statusBytes % PIECE_BYTES === 0, 'a piece lies inside one window')
     this.#client = client
     this.sizeBytes = client.sizeBytes

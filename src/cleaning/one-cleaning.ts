@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { CleaningPlan } from '../guest/contract.ts'
 import { getQemuVersion } from '../host/qemu/acceleration.ts'
 import { Fault, isFault } from '../image/fault.ts'
+import type { Isolation } from '../isolation/isolation.ts'
 import { APPLIANCE_VOLUME_COUNT_MAX, type Appliance, type StartAppliance } from './appliance-contract.ts'
 import type { Cleaned, CleaningPhase, CleanRequest } from './contract.ts'
 import { Examiner, type ExaminerLimits } from './examiner.ts'
@@ -14,7 +15,6 @@ import {
   parseScrubAnswer,
 } from './examiner-answers.ts'
 import type { CheckAnswer, ScrubAnswer } from './examiner-words.ts'
-import type { Isolation } from './isolation.ts'
 import type { OverlayDisk, Overlays } from './overlays.ts'
 import { makeReport, ownVersion } from './report.ts'
 import { watchRoom } from './room.ts'
@@ -100,8 +100,7 @@ export class OneCleaning {
     const { overlays, limits, entryPath, isolation } = this.#parts
     const examiner = await Examiner.start({
       pidPath: join(overlays.folderOf(this.#request.key), 'examiner.pid'),
-      socketPaths: disks.map(({ socketPath }) => socketPath),
-      ...{ limits, entryPath, isolation, signal },
+      ...{ disks, limits, entryPath, isolation, signal },
     })
     try {
       return await this.#steps(examiner, disks, beganMs, signal)

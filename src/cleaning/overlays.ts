@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openNbd } from '../disk/nbd-client.ts'
@@ -10,9 +11,9 @@ import { endProcess, findProcess } from '../host/tools/processes.ts'
 import { runTool } from '../host/tools/run.ts'
 import { shortName, socketPath } from '../host/tools/sockets.ts'
 import { Fault } from '../image/fault.ts'
+import { endProcessesOf } from '../isolation/left-processes.ts'
 import type { CleanedDisk, CleanSource } from './contract.ts'
 import { exportNameOf } from './examiner-words.ts'
-import { endProcessesOf } from './left-processes.ts'
 
 /** Subclusters of 4 KiB: zeroes that begin anywhere become holes, and a first write copies no more than that. */
 const OPTIONS = 'cluster_size=128k,extended_l2=on'
@@ -54,6 +55,13 @@ export class Overlays {
   folderOf(key: string): string {
     assert(isExportKey(key), 'a key is letters and digits')
     return join(this.#folders.folder, key)
+  }
+
+  /** A path for the pid file of a process that has no layer, which `closeAll` ends as well; in a folder that is there then. */
+  async newPidPath(): Promise<string> {
+    const { runDirectory } = this.#folders
+    await mkdir(runDirectory, { recursive: true, mode: 0o700 })
+    return join(runDirectory, `${PREFIX}${randomUUID()}${PID_ENDING}`)
   }
 
   /** Makes empty layers, and serves them for writing. Faults: 'full', 'unavailable'. */

@@ -1,4 +1,5 @@
 import type { CleaningPlan, MakePlan } from '../guest/contract.ts'
+import { findOnDisk } from '../guest/found-system.ts'
 import type {
   CleanVolume,
   DiskLayout,
@@ -165,6 +166,7 @@ export function toySkills(act: Act): Skills {
   return {
     findVolumes: async (medium) => decode(await medium.read(0, HEADER_BYTES)) as ToyTable,
     open,
+    openFiles: async (kind, medium) => (await open(kind, medium)).files,
     scrubSwap: async (medium) => {
       const bytes = await wipe(medium, [
         { offset: HEADER_BYTES, lengthBytes: medium.sizeBytes - HEADER_BYTES },
@@ -174,5 +176,6 @@ export function toySkills(act: Act): Skills {
       return tally.scrubbed
     },
     makePlan,
+    findOnDisk,
   }
 }

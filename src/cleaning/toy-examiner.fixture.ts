@@ -50,4 +50,4 @@ async function misbehave(does: Misdeed): Promise<void> {
   }
 }
 
-await serveExaminer(Number(process.argv[3]), toySkills(act))
+await serveExaminer(process.argv.slice(3), toySkills(act))

@@ -339,10 +339,10 @@ test('serve is handed its flags, and its faults are one line', async () => {
     '--host-driver',
     'files',
   ]
-  assert.equal(await runCli(argv, { serve, offline, io }), 0)
+  assert.equal(await runCli(argv, { serve, offline, doctor: offline, io }), 0)
   assert.deepEqual(given, [{ data: '/d', listen: '[::1]:0', config: 'c.yaml', hostDriver: 'files' }])
-  assert.equal(await runCli(['serve'], { serve, offline, io }), 2)
-  assert.equal(await runCli(['serve'], { serve, offline, io }), 1)
+  assert.equal(await runCli(['serve'], { serve, offline, doctor: offline, io }), 2)
+  assert.equal(await runCli(['serve'], { serve, offline, doctor: offline, io }), 1)
   assert.equal(text('stderr'), 'calotype: --listen takes HOST:PORT.\ncalotype: The port is taken.\n')
 })
 

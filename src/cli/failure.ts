@@ -1,8 +1,8 @@
 import { isFault } from '../image/fault.ts'
 import { printable } from './format.ts'
 
-/** What the shell is told: 0 is success. */
-export const EXIT = { ok: 0, fault: 1, usage: 2, unreachable: 3 } as const
+/** What the shell is told: 0 is success, 130 that somebody pressed Ctrl-C. */
+export const EXIT = { ok: 0, fault: 1, usage: 2, unreachable: 3, interrupted: 130 } as const
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT]
 
 /** An expected end of a command: one line for people, and the exit code. */

@@ -17,19 +17,28 @@ const NO_OFFLINE: Offline = {
 export interface Ran {
   readonly exitCode: number
   readonly stdout: string
+  /** Of `stdout`, for what is no text. */
+  readonly bytes: Buffer
   readonly stderr: string
 }
 
+export interface MemoryIoOptions {
+  readonly environment?: Record<string, string>
+  readonly isTerminal?: boolean
+  readonly stdin?: PassThrough
+  /** Pressing Ctrl-C is aborting it. */
+  readonly interrupt?: AbortSignal
+}
+
 /** An Io in memory. Time passes only in `sleep`, which returns at once. */
-export function memoryIo(
-  options: { environment?: Record<string, string>; isTerminal?: boolean; stdin?: PassThrough } = {},
-) {
+export function memoryIo(options: MemoryIoOptions = {}) {
   const said: Record<'stdout' | 'stderr', Buffer[]> = { stdout: [], stderr: [] }
   let nowMs = 0
   const sink = (name: 'stdout' | 'stderr') => ({
     isTerminal: options.isTerminal === true,
     columns: 100,
     write: (text: string | Uint8Array) => void said[name].push(Buffer.from(text as string)),
+    writeOut: async (bytes: Uint8Array) => void said[name].push(Buffer.from(bytes)),
   })
   const io: Io = {
     stdout: sink('stdout'),
@@ -41,8 +50,13 @@ export function memoryIo(
       nowMs += durationMs
       await new Promise((resolve) => setImmediate(resolve))
     },
+    onInterrupt(handle) {
+      options.interrupt?.addEventListener('abort', handle, { once: true })
+      return () => options.interrupt?.removeEventListener('abort', handle)
+    },
   }
-  return { io, text: (name: 'stdout' | 'stderr') => Buffer.concat(said[name]).toString('utf8') }
+  const bytes = (name: 'stdout' | 'stderr') => Buffer.concat(said[name])
+  return { io, bytes, text: (name: 'stdout' | 'stderr') => bytes(name).toString('utf8') }
 }
 
 export interface TestServer {
@@ -74,9 +88,17 @@ export async function startServer(fake = createFakeApp(), port = 0): Promise<Tes
     CALOTYPE_ACCESS_KEY_SECRET: KEY.accessKeySecret,
   }
   const runWith: TestServer['runWith'] = async (options, ...argv) => {
-    const { io, text } = memoryIo({ ...options, environment: { ...environment, ...options?.environment } })
-    const exitCode = await runCli(argv, { serve: async () => undefined, offline: async () => NO_OFFLINE, io })
-    return { exitCode, stdout: text('stdout'), stderr: text('stderr') }
+    const { io, bytes, text } = memoryIo({
+      ...options,
+      environment: { ...environment, ...options?.environment },
+    })
+    const exitCode = await runCli(argv, {
+      serve: async () => undefined,
+      offline: async () => NO_OFFLINE,
+      doctor: async () => [],
+      io,
+    })
+    return { exitCode, stdout: text('stdout'), bytes: bytes('stdout'), stderr: text('stderr') }
   }
   return { fake, gateway, ...at, runWith, run: (...argv) => runWith({}, ...argv) }
 }

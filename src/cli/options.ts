@@ -117,6 +117,20 @@ export function parseSizeOption(text: string): number {
   return sizeBytes
 }
 
+const PART_BYTES_MIN = 64 * 1024
+
+/** What one request of an upload or download carries where nothing else is said. */
+export const PART_BYTES = 16 * 1024 ** 2
+
+/** Adds --part-size to a command that sends or fetches a file: `most` is what one request may carry. */
+export function inParts(command: Command, about: string, most: '32MiB' | '256MiB'): Command {
+  return command.option('--part-size <size>', `${about} (default: 16MiB)`, (text) => {
+    const sizeBytes = parseSizeOption(text)
+    if (sizeBytes >= PART_BYTES_MIN && sizeBytes <= parseSizeOption(most)) return sizeBytes
+    throw new InvalidArgumentError(`A part has between 64KiB and ${most}.`)
+  })
+}
+
 /** May be given several times. */
 export function collect<Value>(parse: (text: string) => Value): (text: string, before?: Value[]) => Value[] {
   return (text, before = []) => [...before, parse(text)]

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { accountCommands } from './commands/account.ts'
+import { doctorCommand, type Finding } from './commands/doctor.ts'
 import { imageCommands } from './commands/image.ts'
 import { machineCommands } from './commands/machine.ts'
 import { type Offline, offlineCommands } from './commands/offline.ts'
@@ -21,6 +22,8 @@ export interface ProgramOptions {
   readonly serve: Serve
   /** Likewise, what is done on the data directory of a server that is stopped. */
   readonly offline: () => Promise<Offline>
+  /** Likewise, a look at this host. */
+  readonly doctor: () => Promise<readonly Finding[]>
   readonly io?: Io
 }
 
@@ -58,6 +61,7 @@ export function buildProgram(options: ProgramOptions, fail: ProgramParts['fail']
   storeCommands(store, parts)
   offlineCommands(store, parts, options.offline)
   verifyCommand(program, parts)
+  doctorCommand(program, parts, options.doctor)
   return program
 }
 

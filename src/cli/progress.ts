@@ -11,7 +11,9 @@ export interface Progress {
 
 const BAR_CELLS = 24
 const RATE_WINDOW_MS = 5_000
-const REDRAW_MS = 100
+/** Of looks closer together than this, one is enough to know the rate. */
+const LOOK_MS = 100
+export const REDRAW_MS = 100
 
 /** The part done, 0 to 1; a task that is done is whole, even one without bytes. */
 function partDone(task: ShownTask): number {
@@ -19,18 +21,28 @@ function partDone(task: ShownTask): number {
   return task.totalBytes > 0 ? Math.min(1, task.doneBytes / task.totalBytes) : 0
 }
 
+type Looked = Pick<ShownTask, 'id' | 'doneBytes'>
+
 /** Bytes a second over the last few seconds; undefined until there are two looks at different times. */
-function rateMeter() {
+export function rateMeter() {
   const looks = new Map<string, { atMs: number; doneBytes: number }[]>()
-  return (task: ShownTask, nowMs: number): number | undefined => {
+  return (task: Looked, nowMs: number): number | undefined => {
     const list = looks.get(task.id) ?? []
     looks.set(task.id, list)
-    list.push({ atMs: nowMs, doneBytes: task.doneBytes })
+    if (nowMs - (list.at(-1)?.atMs ?? Number.NEGATIVE_INFINITY) >= LOOK_MS)
+      list.push({ atMs: nowMs, doneBytes: task.doneBytes })
     while (list.length > 2 && (list[1]?.atMs ?? nowMs) < nowMs - RATE_WINDOW_MS) list.shift()
     const first = list[0]
     if (first === undefined || first.atMs === nowMs) return undefined
     return ((task.doneBytes - first.doneBytes) * 1000) / (nowMs - first.atMs)
   }
+}
+
+/** '  200 MiB/s  3 s left'; nothing while nothing moves. */
+export function describeRate(rate: number | undefined, leftBytes: number | undefined): string {
+  if (rate === undefined || rate <= 0) return ''
+  const left = leftBytes === undefined ? '' : `  ${formatDuration((leftBytes * 1000) / rate)} left`
+  return `  ${formatBytes(rate)}/s${left}`
 }
 
 export function describeTask(task: ShownTask, rate?: number): string {
@@ -49,20 +61,17 @@ export function describeTask(task: ShownTask, rate?: number): string {
   if (step.startsWith('clean: ')) return `${where}: ${printable(step)}`
   const bytes =
     task.totalBytes > 0 ? `  ${formatBytes(task.doneBytes)} of ${formatBytes(task.totalBytes)}` : ''
-  const left =
-    rate !== undefined && rate > 0
-      ? `  ${formatBytes(rate)}/s  ${formatDuration(((task.totalBytes - task.doneBytes) * 1000) / rate)} left`
-      : ''
+  const left = describeRate(rate, task.totalBytes - task.doneBytes)
   return `${where}: ${printable(step)}  ${percent}${bytes}${left}`
 }
 
-function bar(task: ShownTask): string {
-  const full = Math.floor(partDone(task) * BAR_CELLS)
+export function drawBar(part: number): string {
+  const full = Math.floor(part * BAR_CELLS)
   return `[${'█'.repeat(full)}${'░'.repeat(BAR_CELLS - full)}]`
 }
 
 /** Cut to the terminal's width: a wrapped line could not be drawn over again. */
-function fit(text: string, columns: number): string {
+export function fit(text: string, columns: number): string {
   let shown = ''
   let width = 0
   for (const character of text) {
@@ -84,7 +93,7 @@ function terminalProgress(io: Io): Progress {
       if (nowMs - drawnAtMs < REDRAW_MS && tasks.some((task) => task.endedAtMs === null)) return
       drawnAtMs = nowMs
       const text = tasks.map((task, index) => {
-        const line = `${bar(task)} ${describeTask(task, rates[index])}`
+        const line = `${drawBar(partDone(task))} ${describeTask(task, rates[index])}`
         return `\x1b[2K${fit(line, io.stderr.columns)}\n`
       })
       io.stderr.write((lines > 0 ? `\x1b[${lines}A` : '') + text.join(''))

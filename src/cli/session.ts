@@ -1,6 +1,6 @@
 import type { ShownTask } from '../wire/native/show.ts'
 import { type Client, createClient, type Query } from './client.ts'
-import { type ConnectionFlags, resolveConnection } from './connection.ts'
+import { type Connection, type ConnectionFlags, resolveConnection } from './connection.ts'
 import type { Io } from './io.ts'
 import { type Column, formatTable } from './table.ts'
 import { requireDone, type WaitOptions, waitForTasks } from './wait.ts'
@@ -19,6 +19,8 @@ export interface Printer {
 /** What a client command works with: the server, and where its answer goes. */
 export interface Session extends Printer {
   readonly client: Client
+  /** For what goes to the server beside its API: the bytes of files. */
+  readonly connection: Connection
   readonly io: Io
   readonly isJson: boolean
   /** Every item of a list, page after page, or the first `limit`. */
@@ -42,11 +44,13 @@ export function createPrinter(io: Io, isJson: boolean): Printer {
 }
 
 export function openSession(flags: SessionFlags, io: Io): Session {
-  const client = createClient(resolveConnection(flags, io.environment))
+  const connection = resolveConnection(flags, io.environment)
+  const client = createClient(connection)
   const isJson = flags.json === true
   return {
     ...createPrinter(io, isJson),
     client,
+    connection,
     io,
     isJson,
     async listAll<Item>(path: string, key: string, query: Query, limit = Number.POSITIVE_INFINITY) {

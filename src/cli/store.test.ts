@@ -118,7 +118,12 @@ async function runOffline(change: Partial<Offline>, ...argv: string[]) {
     ...change,
   }
   const { io, text } = memoryIo()
-  const exitCode = await runCli(argv, { serve: async () => undefined, offline: async () => offline, io })
+  const exitCode = await runCli(argv, {
+    serve: async () => undefined,
+    offline: async () => offline,
+    doctor: async () => [],
+    io,
+  })
   return { exitCode, given, stdout: text('stdout'), stderr: text('stderr') }
 }
 

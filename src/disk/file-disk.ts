@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, readSync } from 'node:fs'
+import { readSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { Fault, isFault } from '../image/fault.ts'
 import type { Disk, Extent } from './contract.ts'
@@ -57,29 +57,28 @@ async function readWhole(file: FileHandle, offset: number, lengthBytes: number):
 export interface RawFile {
   /** Fills `target`, which may be shared memory, from `offset`. Throws Fault 'unavailable'. */
   readInto(target: Uint8Array, offset: number): void
-  close(): void
 }
 
-/** For threads whose whole work is to read: much cheaper than through a socket. Throws Fault 'unavailable'. */
-export function openRawFile(path: string): RawFile {
-  const attempt = <Result>(work: () => Result): Result => {
+/**
+ * For threads whose whole work is to read: much cheaper than through a socket. `descriptor`: of a file that somebody of
+ * this process holds open.
+ */
+export function rawFile(descriptor: number): RawFile {
+  const readAt = (target: Uint8Array, at: number, offset: number): number => {
     try {
-      return work()
+      return readSync(descriptor, target, at, target.length - at, offset + at)
     } catch (cause) {
-      if (isFault(cause)) throw cause
       throw new Fault('unavailable', 'The file of a disk cannot be read.', { subject: 'disk', cause })
     }
   }
-  const file = attempt(() => openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW))
   return {
     readInto(target, offset) {
       for (let at = 0; at < target.length; ) {
-        const readBytes = attempt(() => readSync(file, target, at, target.length - at, offset + at))
+        const readBytes = readAt(target, at, offset)
         if (readBytes === 0)
           throw new Fault('unavailable', 'The file of a disk was cut.', { subject: 'disk' })
         at += readBytes
       }
     },
-    close: () => closeSync(file),
   }
 }

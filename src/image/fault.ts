@@ -24,6 +24,8 @@ export type FaultSubject =
   | 'policy'
   | 'name'
   | 'description'
+  | 'file'
+  | 'upload'
   | 'store'
   | 'host'
 

@@ -2,6 +2,7 @@ import type { CleaningSummary } from './cleaning.ts'
 import type { DiskBus, MachineConfig } from './config.ts'
 import type { Consistency } from './consistency.ts'
 import type { Digest, ImageId, MachineId, ProjectId, RegionId, SnapshotId, TaskId } from './ids.ts'
+import type { ImportFacts } from './imported.ts'
 
 /** How an image came to be. It decides the word a door has for the time of making: UHost says Making or Copying. */
 export type ImageOrigin = 'import' | 'capture' | 'copy' | 'compose' | 'clean'
@@ -53,6 +54,8 @@ export interface Image {
   readonly parent: Digest | undefined
   /** What was taken out of it; undefined for an image that was never cleaned. A copy has its source's. */
   readonly cleaning: CleaningSummary | undefined
+  /** Of one that was brought in as a file; undefined for any other. A copy has its source's. */
+  readonly imported: ImportFacts | undefined
   /** Snapshots of data disks that were made with it and go with it. */
   readonly snapshotIds: readonly SnapshotId[]
   /** Bytes that are not zero, and bytes this image added to its region's store. Known once available. */
@@ -69,4 +72,9 @@ export interface Image {
 /** Sum of the disks as a guest sees them. */
 export function logicalBytes(image: Pick<Image, 'disks'>): number {
   return image.disks.reduce((sum, disk) => sum + disk.sizeBytes, 0)
+}
+
+/** Why an image failed, for a cloud that has no field for it: in the place of a description, where nobody gave one. */
+export function descriptionOrReason({ description, state }: Pick<Image, 'description' | 'state'>): string {
+  return description === '' && state.at === 'failed' ? state.reason.slice(0, 255).toWellFormed() : description
 }

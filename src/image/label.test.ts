@@ -11,7 +11,7 @@ const image = {
   ...{ disks: [{ index: 0, sizeBytes: 4096, bus: 'virtio-scsi' }] },
   ...{ sourceMachineId: null, sourceImageId: null, consistency: 'filesystem', parent: 'ab'.repeat(32) },
   config: { firmware: 'uefi', machineType: 'q35', cpuCount: null, memoryBytes: 1024 },
-  ...{ labels: '[{"key":"a","value":"b"}]', dataBytes: null, createdAtMs: 1 },
+  ...{ labels: '[{"key":"a","value":"b"}]', imported: '{"fileBytes":1}', dataBytes: null, createdAtMs: 1 },
 } as unknown as ImageLabel
 const snapshot = {
   ...{ is: 'snapshot', id: 's'.repeat(17), project, regionId: 'hk', machineId: 'm'.repeat(17) },
@@ -48,12 +48,13 @@ test('labels come back as they were written', () => {
 
 test('labels of before a field was kept say what was true of all then, or nothing', () => {
   const oldDisk = { index: 0, sizeBytes: 4096 }
-  const { config: _config, consistency: _consistency, parent: _parent, labels: _labels, ...oldImage } = image
+  const { config: _config, consistency: _consistency, parent: _parent, ...some } = image
+  const { labels: _labels, imported: _imported, ...oldImage } = some
   const told = parseLabel({ ...oldImage, disks: [oldDisk] })
   assert.deepEqual(told, {
     ...image,
     ...{ disks: [{ ...oldDisk, bus: 'virtio-blk' }], config: null, consistency: null, parent: null },
-    labels: null,
+    ...{ labels: null, imported: null },
   })
   const { firmware: _firmware, machineType: _type, ...oldMachine } = machine
   const { bus: _bus, ...withoutBus } = { ...disk, base: undefined }

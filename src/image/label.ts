@@ -49,6 +49,8 @@ export interface ImageLabel {
   readonly parent: Digest | null
   /** JSON text, as the catalog keeps it. */
   readonly labels: string | null
+  /** JSON text likewise; null for what was not brought in as a file, and in labels of before it was kept. */
+  readonly imported: string | null
   readonly sourceMachineId: MachineId | null
   readonly sourceImageId: ImageId | null
   /** Null where the label is written before the disks are read. */
@@ -154,6 +156,7 @@ function imageLabel(label: Members): ImageLabel {
     consistency: consistency(label),
     parent: orNull(label, 'parent', DIGEST) as Digest | null,
     labels: label.labels === undefined || label.labels === null ? null : jsonText(label, 'labels'),
+    imported: label.imported === undefined || label.imported === null ? null : jsonText(label, 'imported'),
     sourceMachineId: label.sourceMachineId === null ? null : (text(label, 'sourceMachineId') as MachineId),
     sourceImageId: label.sourceImageId === null ? null : (text(label, 'sourceImageId') as ImageId),
     dataBytes: label.dataBytes === null ? null : count(label, 'dataBytes'),

@@ -3,6 +3,7 @@ import type { ImageId, MachineId, ProjectId, RegionId, SnapshotId, TaskId } from
 
 export const TASK_KINDS = [
   'import-image',
+  'export-image',
   'capture-image',
   'create-snapshot',
   'compose-image',

@@ -5,9 +5,12 @@ import { type ObjectName, parseObjectName } from '../objects/names.ts'
 /** The domain that every project may look up: base images live here. */
 export const PUBLIC_DOMAIN = 'public' as DomainId
 
-/** 'public', or a project id; undefined for anything else. Source: docs/format.md, "Domain". */
+/** Begins the names of domains whose keys came from another installation, in a bundle. */
+export const FOREIGN_PREFIX = 'foreign-'
+
+/** 'public', a project id, or a foreign domain; undefined for anything else. Source: docs/format.md, "Domain". */
 export function findDomainId(text: string): DomainId | undefined {
-  return /^(public|org-[0-9a-z]{1,32})$/.test(text) ? (text as DomainId) : undefined
+  return /^(public|org-[0-9a-z]{1,32}|foreign-[0-9a-f]{32})$/.test(text) ? (text as DomainId) : undefined
 }
 
 /** As `findDomainId`; throws Fault 'invalid'. */

@@ -15,7 +15,7 @@ export interface CollectInput {
 export const DEAD_AFTER_MS = 60 * 60 * 1000
 
 /**
- * Sessions of the region that no live task owns and that were silent for an hour. Those of a repair are left to it while
+ * Sessions of the region that no live task and no upload owns and that were silent for an hour. Those of a repair are left to it while
  * one runs; those of an earlier collection are dead when the next one asks, because there is one at a time.
  */
 export async function deadSessions(
@@ -29,14 +29,25 @@ export async function deadSessions(
     .select(['id', 'kind', 'regionId'])
     .where('endedAtMs', 'is', null)
     .execute()
-  const live = new Set(tasks.map(({ id }) => id))
+  const uploads = await catalog.rows
+    .selectFrom('upload')
+    .select('id')
+    .where('state', '!=', 'refused')
+    .execute()
+  const live = new Set([...tasks, ...uploads].map(({ id }) => id))
   const isRepairing = tasks.some(
     (task) => task.regionId === regionId && ['scrub-region', 'repair-region'].includes(task.kind),
   )
-  return sessions
-    .filter(({ id }) => !live.has(id) && !(isRepairing && id.startsWith('repair-')))
-    .filter(({ touchedMs }) => touchedMs <= clock() - DEAD_AFTER_MS)
-    .map(({ id }) => id)
+  return (
+    sessions
+      // A task's further sessions have its id before the dash.
+      .filter(
+        ({ id }) =>
+          !live.has(id.split('-')[0] ?? id) && !live.has(id) && !(isRepairing && id.startsWith('repair-')),
+      )
+      .filter(({ touchedMs }) => touchedMs <= clock() - DEAD_AFTER_MS)
+      .map(({ id }) => id)
+  )
 }
 
 /** The id of a live task of one of these kinds in the region. */

@@ -136,7 +136,9 @@ export async function newTaskPlace(): Promise<TaskPlace> {
   const cleaner = new FakeCleaner()
   const sign = createSigner(new Uint8Array(32))
   const places = { nbdSocketPath: '', importDirectory: '' }
-  const parts = { catalog, host, jobs: stores.jobs, cleaner, sign, clock, ...places }
+  // Nothing here brings files in: that is tried over real stores.
+  const intake = {} as TaskParts['intake']
+  const parts = { catalog, host, jobs: stores.jobs, cleaner, sign, clock, intake, ...places }
   const log = (record: Record<string, unknown>) => void logged.push(record)
   const definitions = [
     captureImage(parts),

@@ -1,155 +1,99 @@
-import assert from 'node:assert/strict'
 import { constants } from 'node:fs'
 import { open, realpath } from 'node:fs/promises'
 import { join } from 'node:path'
+import { refuseFile } from '../disk/formats/contract.ts'
 import { Fault } from '../image/fault.ts'
-import type { ImageId, ProjectId, RegionId } from '../image/ids.ts'
-import type { ImageKind, OsType } from '../image/image.ts'
-import { SECTOR_BYTES } from '../image/region.ts'
-import { configOf, imageDisksOf } from './columns.ts'
-import { domainOf, failAndCleanUp, osOf, setAvailable, setFailed } from './image-row.ts'
+import type { RegionId } from '../image/ids.ts'
+import { failAndCleanUp, setAvailable, setFailed } from './image-row.ts'
+import { fetchFile } from './import-fetch.ts'
+import { closeReaders, readFile } from './import-read.ts'
+import { checkpointOf, type ImportInput, keepIdentity, receivedPlace, sessionsOf } from './import-sources.ts'
+import { unpackFile } from './import-unpack.ts'
 import type { TaskParts } from './parts.ts'
-import { reserve } from './quota.ts'
-import { imageRef } from './refs.ts'
 import type { StepContext, TaskDefinition } from './runner.ts'
-import type { SourceDisk, WrittenImage } from './store-jobs.ts'
-
-export interface ImportInput {
-  readonly imageId: ImageId
-  /** A plain name in the import folder. */
-  readonly fileName: string
-}
+import type { WrittenImage } from './store-jobs.ts'
 
 /**
- * Size in bytes of a raw disk file of the import folder. The file is a regular one and no link, so that no path
- * leads out of the folder. Faults: 'absent', 'invalid'.
+ * Size in bytes of a file of the import folder: a regular one and no link, so that no path leads out of the folder. Nothing
+ * is held: which file is imported is settled when its task opens it first, and from then on another one of that name, or a
+ * change of it, ends the import. Faults: 'absent' 'file', 'invalid' 'file'.
  */
 export async function checkImportFile(directory: string, fileName: string): Promise<number> {
-  const refused = (message: string, cause?: unknown) =>
-    new Fault('invalid', message, { field: 'fileName', ...(cause === undefined ? {} : { cause }) })
-  let file: Awaited<ReturnType<typeof open>>
+  const path = join(await realpath(directory), fileName)
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
+    (cause: NodeJS.ErrnoException) => {
+      const about = { subject: 'file', field: 'fileName', cause } as const
+      if (cause.code === 'ELOOP') {
+        const message = `'${fileName}' is a link, and links are not followed. Put the file itself into the import folder.`
+        throw new Fault('invalid', message, about)
+      }
+      const message = `There is no file '${fileName}' in the import folder of the server. Put it there first.`
+      throw new Fault('absent', message, about)
+    },
+  )
   try {
-    file = await open(
-      join(await realpath(directory), fileName),
-      constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
-    )
-  } catch (error) {
-    throw refused(
-      `There is no file '${fileName}' in the import folder of the server. Put it there first.`,
-      error,
-    )
-  }
-  try {
-    const { size } = await file.stat()
-    const isFile = (await file.stat()).isFile()
-    if (!isFile || size === 0 || size % SECTOR_BYTES !== 0) {
-      throw refused(`'${fileName}' is no raw disk: those have whole sectors of ${SECTOR_BYTES} bytes.`)
-    }
-    const head = Buffer.alloc(8)
-    await file.read(head, 0, head.length, 0)
-    // A raw disk starts with code or zeroes. What says it is another format would become an image that cannot boot.
-    if (head.subarray(0, 4).toString('latin1') === 'QFI\xfb' || head.toString('latin1') === 'vhdxfile') {
-      throw refused(
-        `'${fileName}' is not raw. Convert it first: qemu-img convert -O raw ${fileName} disk.raw`,
-      )
-    }
-    return size
+    const status = await file.stat()
+    if (status.isFile() && status.size > 0) return status.size
+    throw new Fault('invalid', `'${fileName}' is empty or no regular file. Put the file itself there.`, {
+      ...{ subject: 'file', field: 'fileName' },
+    })
   } finally {
     await file.close()
   }
 }
 
-/** Raw files as read-only NBD exports, each known by the task that reads it. */
-export interface FileExports {
-  /** A second call with the same key finds the first one's. */
-  open(
-    path: string,
-    key: string,
-    signal: AbortSignal,
-  ): Promise<{ readonly socketPath: string; readonly exportName: string; readonly sizeBytes: number }>
-  /** Takes away what `open` made, also what a crash left. May be called for nothing. */
-  close(key: string): Promise<void>
-}
-
-/** From a raw disk file to an image. */
-export function importImage(parts: TaskParts, files: FileExports): TaskDefinition<ImportInput> {
+/** From a file of others to an image. docs/imports.md. */
+export function importImage(parts: TaskParts): TaskDefinition<ImportInput> {
   const { catalog, jobs, clock } = parts
 
-  async function findRow({ imageId }: ImportInput) {
-    const row = await catalog.rows
-      .selectFrom('image')
-      .selectAll()
-      .where('id', '=', imageId)
-      .executeTakeFirst()
-    if (row !== undefined) return row
-    throw new Fault('conflict', 'The image was deleted before it was read.', { subject: 'image' })
-  }
-
-  async function openDisk({ input, id, signal }: StepContext<ImportInput>): Promise<SourceDisk> {
-    const bus = imageDisksOf((await findRow(input)).disks)[0]?.bus ?? 'virtio-blk'
-    await checkImportFile(parts.importDirectory, input.fileName)
-    const rawPath = join(parts.importDirectory, input.fileName)
-    const { sizeBytes, socketPath, exportName } = await files.open(rawPath, id, signal)
-    return { sizeBytes, socketPath, exportName, mapName: exportName, rawPath, bus }
+  /** Of the file as it came, before anything is made of it. */
+  async function checkSum(context: StepContext<ImportInput>): Promise<void> {
+    const { checksum } = context.input
+    if (checksum === undefined || checkpointOf(context).sha256 !== undefined) return
+    const { algorithm, hex } = checksum
+    const place = receivedPlace(parts, context)
+    const sums = await context.within('bytes', () =>
+      jobs.checksums(place, [...new Set([algorithm, 'sha256'] as const)], () => {}, context.signal),
+    )
+    if (sums[algorithm] !== hex) {
+      throw refuseFile(
+        'checksum',
+        `The file's ${algorithm} is ${sums[algorithm]}, not the one given. It was damaged on its way, or is another file.`,
+      )
+    }
+    await context.save({ sha256: sums.sha256 })
   }
 
   return {
     kind: 'import-image',
-    gate: 'bytes',
+    // What waits for a place waits in the step that needs it.
+    gate: 'none',
     steps: [
       {
-        name: 'reserve',
+        name: 'fetch',
         async run(context) {
-          const { isReserved, made } = context.checkpoint()
-          if (isReserved === true || made !== undefined) return
-          const { input, row, signal } = context
-          const image = await findRow(input)
-          const job = {
-            regionId: row.regionId as RegionId,
-            domain: domainOf(image.kind as ImageKind, row.projectId as ProjectId),
-            disks: [await openDisk(context)],
-          }
-          const [plan] = await jobs.measure(job, signal)
-          assert(plan !== undefined)
-          await catalog.transaction((rows) =>
-            reserve(rows, { is: 'image', id: input.imageId }, plan.dataBytes),
-          )
-          await context.save({ isReserved: true })
+          await keepIdentity(parts, context)
+          await fetchFile(parts, context)
         },
       },
+      { name: 'check', run: checkSum },
+      { name: 'unpack', run: (context) => unpackFile(parts, context) },
       {
         name: 'read',
         async run(context) {
-          const { input, id, row, signal } = context
           if (context.checkpoint().made !== undefined) return
-          const image = await findRow(input)
-          const [made] = await jobs.write(
-            {
-              regionId: row.regionId as RegionId,
-              sessionId: id,
-              domain: domainOf(image.kind as ImageKind, row.projectId as ProjectId),
-              disks: [await openDisk(context)],
-              consistency: 'crash',
-              images: [
-                {
-                  disks: [0],
-                  config: configOf(image.config),
-                  os: osOf(image.osType as OsType, image.osName),
-                  parent: undefined,
-                  ref: await imageRef(catalog.rows, input.imageId, null),
-                },
-              ],
-            },
-            context.progress,
-            signal,
-          )
-          assert(made !== undefined)
-          await context.save({ made })
+          const { made, learned } = await context.within('bytes', () => readFile(parts, context))
+          await context.save({ made, learned })
         },
       },
       {
         name: 'release',
-        run: ({ id }) => files.close(id),
+        async run(context) {
+          const { id, row } = context
+          await closeReaders(parts, id)
+          // The image's own session is committed, and that is no session any more.
+          for (const sessionId of sessionsOf(context)) await jobs.abort(row.regionId as RegionId, sessionId)
+        },
       },
       {
         name: 'commit',
@@ -161,11 +105,13 @@ export function importImage(parts: TaskParts, files: FileExports): TaskDefinitio
         },
       },
     ],
-    async undo({ input, id, row }, reason) {
+    async undo(context, reason) {
+      const { input, id, row } = context
+      const regionId = row.regionId as RegionId
       await failAndCleanUp(setFailed(catalog.rows, input.imageId, reason, clock()), [
-        files.close(id),
-        jobs.abort(row.regionId as RegionId, id),
-        jobs.release(row.regionId as RegionId, input.imageId),
+        closeReaders(parts, id),
+        ...sessionsOf(context).map((sessionId) => jobs.abort(regionId, sessionId)),
+        jobs.release(regionId, input.imageId),
       ])
     },
   }

@@ -3,6 +3,9 @@ import type { Cleaner } from '../cleaning/contract.ts'
 import type { Host } from '../host/contract.ts'
 import type { CleaningReport, SignedReport } from '../image/cleaning.ts'
 import type { Digest, RegionId } from '../image/ids.ts'
+import type { Fetcher, FormatReader } from '../intake/contract.ts'
+import type { FileExports } from './file-exports.ts'
+import type { SourceSeal } from './source-seal.ts'
 import type { StoreJobs } from './store-jobs.ts'
 
 /** What the long verbs are made from. */
@@ -17,6 +20,22 @@ export interface TaskParts {
   /** Where our NBD server answers for images. */
   readonly nbdSocketPath: string
   readonly importDirectory: string
+  /** Bringing files in. */
+  readonly intake: Intake
+}
+
+export interface Intake {
+  readonly reader: FormatReader
+  readonly rawFiles: FileExports
+  readonly fetcher: Pick<Fetcher, 'open'>
+  readonly seal: SourceSeal
+  /** As a guest sees one disk. */
+  readonly diskBytesMax: number
+  /** How many times more may come out of a packed file than there is of it. */
+  readonly ratioMax: number
+  readonly fetchMs: number
+  /** Hex of the Ed25519 keys whose bundles are believed beside our own. */
+  readonly signers: readonly string[]
 }
 
 /** The NBD export of one disk of an image: everything that is needed to find its bytes is in the name. */

@@ -12,7 +12,8 @@ const CHARGED = ['image', 'snapshot'] as const
 
 /**
  * What a project is charged: the bytes that are not zero of its available images and snapshots in all regions, before
- * deduplication, so that it says nothing of what others store, and what is reserved for those being made.
+ * deduplication, so that it says nothing of what others store, what is reserved for those being made, and for files that
+ * are being received.
  */
 export async function chargedBytes(rows: Rows, projectId: string, without?: string): Promise<number> {
   let bytes = 0
@@ -27,7 +28,13 @@ export async function chargedBytes(rows: Rows, projectId: string, without?: stri
     if (without !== undefined) query = query.where('id', '!=', without)
     bytes += Number((await query.executeTakeFirstOrThrow()).bytes ?? 0)
   }
-  return bytes
+  let uploads = rows
+    .selectFrom('upload')
+    .select((q) => q.fn.sum<number | null>('reservedBytes').as('bytes'))
+    .where('projectId', '=', projectId)
+    .where('state', '=', 'receiving')
+  if (without !== undefined) uploads = uploads.where('id', '!=', without)
+  return bytes + Number((await uploads.executeTakeFirstOrThrow()).bytes ?? 0)
 }
 
 /** Bytes; null for any number. */

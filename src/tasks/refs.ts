@@ -27,12 +27,12 @@ export async function imageRef(rows: Rows, id: ImageId, dataBytes: number | null
     throw new Fault('conflict', 'The image was deleted while it was being made.', { subject: 'image' })
   }
   const { projectId, regionId, kind, origin, name, description, tag, osType, osName } = row
-  const { sourceMachineId, sourceImageId, consistency, parent, labels, createdAtMs } = row
+  const { sourceMachineId, sourceImageId, consistency, parent, labels, imported, createdAtMs } = row
   const known = row.state === 'available' ? row.dataBytes : dataBytes
   const label = {
     ...{ is: 'image', id, project: await projectOf(rows, projectId), regionId, kind, origin },
     ...{ name, description, tag, osType, osName, disks: imageDisksOf(row.disks) },
-    ...{ config: configIn(row.config), consistency, parent, labels },
+    ...{ config: configIn(row.config), consistency, parent, labels, imported },
     ...{ sourceMachineId, sourceImageId, dataBytes: known, createdAtMs },
   }
   return { holder: id, label: writeLabel(parseLabel(label)) }

@@ -30,6 +30,8 @@ export interface StepContext<Input = unknown> {
   save(patch: Record<string, unknown>): Promise<void>
   /** Committed bytes so far (I8). Kept at most five times a second; call it as often as you like. */
   progress(bytes: { doneBytes: number; totalBytes: number; movedBytes?: number }): void
+  /** Does a part of a step inside another gate than the task's own; the place is given back at its end. */
+  within<Result>(gate: keyof Gates, work: () => Promise<Result>): Promise<Result>
   /** Shows the task at another part of its step, for whoever watches: 'clean: scrub'. */
   phase(name: string): Promise<void>
   /** Ends the task in the same transaction as `work`: the state before or the state after, never between. */
@@ -164,6 +166,14 @@ export function createRunner(options: {
         waiting = bytes
         timer ??= setTimeout(writeProgress, PROGRESS_MS)
       },
+      async within(gate, work) {
+        const leave = await gates[gate].enter(signal, row.projectId)
+        try {
+          return await work()
+        } finally {
+          leave()
+        }
+      },
       async phase(name) {
         await update(catalog.rows, id, { step: name })
         events.emit(id)
@@ -236,7 +246,7 @@ export function createRunner(options: {
     const definition = definitions.get(found.kind as TaskKind)
     if (definition === undefined) throw new Error(`no definition for task kind ${found.kind}`)
     if (found.step === UNDO) throw begunUndo(found)
-    const leave = await gates[definition.gate].enter(abort.signal)
+    const leave = await gates[definition.gate].enter(abort.signal, found.projectId)
     try {
       // With the first step's name, so that a task of one step begins in one commit.
       let step = definition.steps[0]?.name ?? ''

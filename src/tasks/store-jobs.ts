@@ -1,8 +1,9 @@
-import type { ChangeContext } from '../host/contract.ts'
-import type { CleaningSummary, SignedReport } from '../image/cleaning.ts'
-import type { DiskBus, MachineConfig } from '../image/config.ts'
-import type { Consistency } from '../image/consistency.ts'
-import type { Digest, DomainId, RegionId } from '../image/ids.ts'
+import type { InspectionOptions, Packing } from '../disk/formats/contract.ts'
+import type { SignedReport } from '../image/cleaning.ts'
+import type { DiskBus } from '../image/config.ts'
+import type { Digest, DomainId, PageId, RegionId } from '../image/ids.ts'
+import type { Checksum } from '../image/imported.ts'
+import type { UnpackLimits } from '../intake/contract.ts'
 import type { GcReport } from '../store/gc.ts'
 import type { SessionRow } from '../store/journal.ts'
 import type { RebuildReport } from '../store/rebuild.ts'
@@ -10,173 +11,38 @@ import type { RefInput } from '../store/refs.ts'
 import type { RepairReport } from '../store/repair.ts'
 import type { ScrubReport } from '../store/scrub.ts'
 import type { RegionUsage } from '../store/usage.ts'
+import type {
+  BlobJob,
+  BlobMap,
+  BlobWriter,
+  BundleFacts,
+  BundleJob,
+  ExportJob,
+  FilePlace,
+  OpenFile,
+} from './file-words.ts'
+import type {
+  CapturePlan,
+  CollectJob,
+  ComposedImage,
+  ComposeJob,
+  DiskPlan,
+  ImageFacts,
+  MovedBytes,
+  OnBytes,
+  PullJob,
+  RegionSurvey,
+  ScrubJob,
+  VerifyReport,
+  WriteJob,
+  WrittenImage,
+} from './store-words.ts'
 
 export type { GcItem, GcReport } from '../store/gc.ts'
 export type { RefInput } from '../store/refs.ts'
 export type { RegionUsage } from '../store/usage.ts'
-
-/** Committed bytes of work: done, to do as far as known, and moved from elsewhere. */
-export type OnBytes = (bytes: { doneBytes: number; totalBytes: number; movedBytes: number }) => void
-
-/** A disk to read: an NBD export, and what the image object says of it. */
-export interface SourceDisk {
-  readonly sizeBytes: number
-  readonly bus: DiskBus
-  readonly socketPath: string
-  readonly exportName: string
-  /** The export that tells what is zero; the rules for another one than `exportName` are in the host's contract. */
-  readonly mapName: string
-  /** The same bytes as a raw file of this machine, where there is one: read in place of the export. */
-  readonly rawPath?: string
-  /** A content in the region from which the disk can differ only where `changes` of the export `mapName` says so. */
-  readonly baseline?: DiskContent & { readonly changes: ChangeContext | 'nothing' }
-  /**
-   * The disk as it is to be taken in: what `changes` of this export calls changed differs from what is told above, and all is
-   * read from here.
-   */
-  readonly cleaned?: {
-    readonly socketPath: string
-    readonly exportName: string
-    readonly changes: ChangeContext
-  }
-}
-
-/** One disk of an image that the region holds. */
-export interface DiskContent {
-  readonly digest: Digest
-  readonly diskIndex: number
-}
-
-/** Everything of an image but its disks' content and the consistency. */
-export interface ImageFacts {
-  readonly config: MachineConfig
-  readonly os: { readonly type: 'linux' | 'windows' | 'other'; readonly name: string }
-  readonly parent: Digest | undefined
-  /** Who needs the image: made in the commit of the image itself. */
-  readonly ref: RefInput
-  /** Of the cleaning of its disks. */
-  readonly report?: SignedReport
-}
-
-export interface WriteJob {
-  readonly regionId: RegionId
-  /** The task's id: a second run of the job finds what the first one made durable. */
-  readonly sessionId: string
-  readonly domain: DomainId
-  readonly disks: readonly SourceDisk[]
-  /** The images to make of the disks, all in one commit. `disks`: positions in the list above, the system disk first. */
-  readonly images: readonly (ImageFacts & { readonly disks: readonly number[] })[]
-  readonly consistency: Consistency
-}
-
-/** An image of disks that the region holds already, in this order; no byte is read. */
-export interface ComposeJob extends Omit<ImageFacts, 'parent' | 'report'> {
-  readonly regionId: RegionId
-  readonly sessionId: string
-  readonly domain: DomainId
-  /** `dataBytes`: not zero, as whoever made the disk's image was told. */
-  readonly disks: readonly (DiskContent & { readonly bus: DiskBus; readonly dataBytes: number })[]
-  readonly consistency: Consistency
-}
-
-/** What is known of an image whose bytes are durable and whose object is committed to its region's store. */
-export interface WrittenImage {
-  readonly digest: Digest
-  /** Not zero, as a guest sees it, of each disk and of all. */
-  readonly diskDataBytes: readonly number[]
-  readonly dataBytes: number
-  /** Read from the source for each disk. */
-  readonly diskReadBytes: readonly number[]
-  /** Added to the region's store; where one job makes several images, the first is told all of it. */
-  readonly storedBytes: number
-  /** Read from the source, or fetched from the other region: its disks' share. */
-  readonly movedBytes: number
-}
-
-/** `parent`: that of the image that the system disk is of. */
-export interface ComposedImage extends WrittenImage {
-  readonly parent: Digest | undefined
-}
-
-/** What reading a disk would mean. */
-export interface DiskPlan {
-  /** What has to be read. */
-  readonly readBytes: number
-  /** What the image will hold at most: not known to be zero. */
-  readonly dataBytes: number
-}
-
-/** `newBytes`: of the chunks that the region does not hold, each counted once, before compression. */
-export interface CapturePlan {
-  readonly disks: readonly DiskPlan[]
-  readonly newBytes: number
-}
-
-export type MovedBytes = Pick<WrittenImage, 'storedBytes' | 'movedBytes'>
-
-export interface PullJob {
-  readonly sourceRegionId: RegionId
-  readonly targetRegionId: RegionId
-  readonly sessionId: string
-  readonly digest: Digest
-  /** Who needs the copy: made in its commit. */
-  readonly ref: RefInput
-}
-
-/** Something that is wrong; `image` with disk and byte where it is known which part of which image it hits. */
-export interface RegionProblem {
-  readonly message: string
-  readonly image?: Digest
-  readonly diskIndex?: number
-  readonly offset?: number
-}
-
-export interface VerifyReport {
-  readonly problems: readonly RegionProblem[]
-  readonly imageCount: number
-  readonly packCount: number
-  readonly logicalBytes: number
-  readonly storedBytes: number
-}
-
-export interface CollectJob {
-  readonly isDryRun: boolean
-  /** How long what nobody needs is kept. */
-  readonly graceMs: number
-  /** Sessions that no task owns any more. */
-  readonly deadSessions: readonly string[]
-}
-
-export interface ScrubJob {
-  readonly bytesPerSecond?: number
-  /** Packs that were verified less long ago are left out. */
-  readonly olderThanMs?: number
-}
-
-/** A ref as the region's objects tell it, without any index or catalog; a damaged one as its name and why. */
-export type FoundRef =
-  | { readonly holder: string; readonly digests: readonly Digest[]; readonly label: unknown }
-  | { readonly name: string; readonly message: string }
-
-/** What the region holds of an image that refs name: checked down to its pages, or why it cannot be used. */
-export type FoundImage =
-  | {
-      readonly diskBytes: readonly number[]
-      readonly diskDataBytes: readonly number[]
-      readonly dataBytes: number
-      readonly buses: readonly DiskBus[]
-      readonly config: MachineConfig
-      readonly os: ImageFacts['os']
-      readonly consistency: Consistency
-      readonly parent: Digest | undefined
-      readonly cleaning: CleaningSummary | undefined
-    }
-  | { readonly message: string }
-
-export interface RegionSurvey {
-  readonly refs: readonly FoundRef[]
-  readonly images: ReadonlyMap<Digest, FoundImage>
-}
+export type * from './file-words.ts'
+export type * from './store-words.ts'
 
 /**
  * The work on bytes, done in worker threads: the thread that answers requests never hashes, compresses or copies.
@@ -255,5 +121,94 @@ export interface StoreJobs {
     onPack: (packCount: number) => void,
     signal: AbortSignal,
   ): Promise<RebuildReport>
+  /**
+   * Goes on with a blob behind its last checkpoint, in a thread that all blobs share. Fault 'unavailable' 'store' reason
+   * 'busy' for too many at once; 'corrupt' where what was there is gone.
+   */
+  openBlob(job: BlobJob, signal: AbortSignal): Promise<BlobWriter>
+  /** Inspects a file, and holds it open. Faults: those of an inspection; 'absent' 'file'; 'unavailable'. */
+  openFile(
+    place: FilePlace,
+    options: Omit<InspectionOptions, 'signal'>,
+    signal: AbortSignal,
+  ): Promise<OpenFile>
+  /**
+   * What is packed in a file, as a new blob of the session, from the start. `allow` is asked before more is written than it
+   * last answered, both counted in bytes that are not zero; what it throws ends the work. Faults: those of `Unpack`; 'full'.
+   */
+  unpack(
+    place: FilePlace,
+    packing: Packing,
+    limits: UnpackLimits,
+    job: BlobJob,
+    tell: { readonly onBytes: OnBytes; allow(dataBytes: number): Promise<number> },
+    signal: AbortSignal,
+  ): Promise<BlobMap>
+  /** SHA-256 and whatever else is asked for of a whole file, in hex. */
+  checksums(
+    place: FilePlace,
+    algorithms: readonly Checksum['algorithm'][],
+    onBytes: OnBytes,
+    signal: AbortSignal,
+  ): Promise<Readonly<Partial<Record<Checksum['algorithm'], string>>>>
+  /** An image of one disk whose bytes a blob of the same session is. No byte is moved. */
+  takeBlob(
+    job: ImageFacts & {
+      readonly regionId: RegionId
+      readonly sessionId: string
+      readonly domain: DomainId
+      readonly map: BlobMap
+      readonly bus: DiskBus
+    },
+    signal: AbortSignal,
+  ): Promise<WrittenImage>
+  /** The size of an exported file. Faults: 'absent' 'image', 'absent' 'disk'. */
+  exportSize(job: ExportJob, signal: AbortSignal): Promise<number>
+  /**
+   * Bytes [offset, offset + lengthBytes) of an exported file, or all of it packed. With `sha256` their digest, before the
+   * first of them comes; then at most 32 MiB. Leaving it early ends the work. Faults while it is read: 'corrupt', 'unavailable'.
+   */
+  exportBytes(
+    job: ExportJob,
+    what:
+      | {
+          readonly is: 'range'
+          readonly offset: number
+          readonly lengthBytes: number
+          readonly sha256: boolean
+        }
+      | { readonly is: 'packed' },
+    signal: AbortSignal,
+  ): Promise<{ readonly sha256: Buffer | undefined; readonly body: AsyncIterable<Uint8Array> }>
+  /** Makes all of an exported file once, for its digest. `doneBytes` counts its bytes. */
+  digestExport(
+    job: ExportJob,
+    onBytes: OnBytes,
+    signal: AbortSignal,
+  ): Promise<{ readonly sizeBytes: number; readonly sha256: string }>
+  /** A bundle of an image, signed with the installation's key. Faults while it is read: 'corrupt', 'unavailable'. */
+  bundle(job: BundleJob, signal: AbortSignal): AsyncIterable<Uint8Array>
+  /** The map pages that these images are made of. */
+  pagesOf(regionId: RegionId, digests: readonly Digest[]): Promise<readonly PageId[]>
+  /**
+   * What a bundle for this installation has in it. `signers`: hex of the Ed25519 keys that are believed beside its own.
+   * Faults: 'invalid' 'file' for what is no such bundle, or not for us; 'denied' 'file' reason 'signer'.
+   */
+  readBundle(place: FilePlace, signers: readonly string[], signal: AbortSignal): Promise<BundleFacts>
+  /**
+   * Takes an image out of a bundle, everything checked again, as `pull` does from a region. Faults as of `readBundle` and
+   * `pull`; 'conflict' 'file' where chunks are neither in the bundle nor here.
+   */
+  pullBundle(
+    job: {
+      readonly place: FilePlace
+      readonly signers: readonly string[]
+      readonly regionId: RegionId
+      readonly sessionId: string
+      readonly ref: RefInput
+    },
+    onBytes: OnBytes,
+    signal: AbortSignal,
+  ): Promise<MovedBytes>
   close(): Promise<void>
 }

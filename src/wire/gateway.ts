@@ -4,15 +4,21 @@ import type { Socket } from 'node:net'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { Fault } from '../image/fault.ts'
 import { indexAnswer, jsonAnswer, plainRefusal, rawHttp } from './gateway-answer.ts'
-import { readUpload } from './gateway-body.ts'
-import type { Door, DoorName, GatewayRecord, WireAnswer, WireRequest } from './gateway-contract.ts'
+import { dropRest, readWhole, streamBody, type WholeBody } from './gateway-body.ts'
+import type { Door, DoorName, GatewayRecord, WireAnswer, WireHead, WireRequest } from './gateway-contract.ts'
+import { loggedPath } from './gateway-path.ts'
 import { pathOf, type Recognised, recognise } from './gateway-recognise.ts'
+import { type Sent, sendStream } from './gateway-send.ts'
 
 export interface GatewayOptions {
   readonly doors: Readonly<Partial<Record<DoorName, Door>>>
   /** Called once for every request that was parsed, after its answer was handed to the socket. */
   readonly log: (record: GatewayRecord) => void
   readonly bodyLimitBytes?: number
+  /** How many requests may be under way whose bodies or answers are streams. */
+  readonly streamCountMax?: number
+  /** How long such a request may stand still, and any other take to arrive whole. */
+  readonly idleMs?: number
   /** How long `close` waits for running answers before it cuts their connections. */
   readonly closeGraceMs?: number
 }
@@ -27,10 +33,12 @@ export interface Gateway {
 const BODY_LIMIT_BYTES = 1024 ** 2
 const DRAIN_BYTES = 16 * 1024 ** 2
 const CLOSE_GRACE_MS = 10_000
-// A request must arrive whole within a minute and its headers within 15 s; an idle connection is kept for 65 s,
-// longer than the 60 s that common proxies keep theirs, so that they never reuse one we have just closed.
+const LINGER_MS = 10_000
+const STREAM_COUNT_MAX = 256
+// A request must arrive whole within a minute (a stream: go on within each minute) and its headers within 15 s; an idle
+// connection is kept for 65 s, longer than the 60 s that common proxies keep theirs, so that they never reuse one we have just closed.
 const HEADERS_TIMEOUT_MS = 15_000
-const REQUEST_TIMEOUT_MS = 60_000
+const IDLE_MS = 60_000
 const KEEP_ALIVE_TIMEOUT_MS = 65_000
 
 const TOO_LARGE_STATUS = 413
@@ -40,14 +48,47 @@ const malformed = () =>
     reason: 'malformed',
   })
 
-/** One port for all doors. It reads requests whole, finds the door, and answers as JSON whatever happens. */
+/** A request on its way through here. */
+interface Visit {
+  readonly raw: IncomingMessage
+  readonly reply: FastifyReply
+  readonly head: WireHead
+  /** Aborted once the caller has left. */
+  readonly left: AbortController
+  log(record: {
+    readonly to: Recognised
+    readonly bodyBytes: number
+    readonly sent: Sent
+    readonly status: number
+    readonly bug: unknown
+  }): void
+}
+
+const tooMany = () =>
+  new Fault('unavailable', 'Too many files are on their way at once. Try again in a moment.', {
+    reason: 'busy',
+  })
+
+const tooSlow = () =>
+  new Fault('invalid', 'The request did not arrive in time. Send it again.', { reason: 'malformed' })
+
+/**
+ * One port for all doors. It finds the door, reads requests whole unless the door wants a stream, and answers whatever
+ * happens.
+ */
 export function createGateway(options: GatewayOptions): Gateway {
   const limitBytes = options.bodyLimitBytes ?? BODY_LIMIT_BYTES
+  const idleMs = options.idleMs ?? IDLE_MS
   const closing = new AbortController()
+  let streamCount = 0
+
+  const doorOf = (to: Recognised): Door | undefined =>
+    to === 'native' || to === 'wuying' || to === 'uhost' ? options.doors[to] : undefined
 
   /** What is wrong with a request whichever door it is for. */
-  function refusalOf(raw: IncomingMessage, isTooLarge: boolean) {
-    if (isTooLarge) {
+  function refusalOf(raw: IncomingMessage, end: WholeBody['end']) {
+    if (end === 'late') return { fault: tooSlow(), status: 408 }
+    if (end === 'too-large') {
       const message = `The body is over ${limitBytes} bytes. Send less in one request.`
       return { fault: new Fault('invalid', message, { reason: 'too-large' }), status: TOO_LARGE_STATUS }
     }
@@ -69,7 +110,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     refusal: { readonly fault: Fault; readonly status: number } | undefined,
     note: (error: unknown) => void,
   ): Promise<WireAnswer> {
-    const door = to === 'native' || to === 'wuying' || to === 'uhost' ? options.doors[to] : undefined
+    const door = doorOf(to)
     if (refusal !== undefined) return refuse(door, refusal.fault, request, refusal.status)
     if (door === undefined) {
       const reads = request.method === 'GET' || request.method === 'HEAD'
@@ -87,56 +128,116 @@ export function createGateway(options: GatewayOptions): Gateway {
     }
   }
 
+  /** Puts an answer on its way; resolves when no more of it will go out. */
+  async function send(
+    { method }: WireHead,
+    reply: FastifyReply,
+    answered: WireAnswer,
+    isLast: boolean,
+  ): Promise<Sent> {
+    const headers: Record<string, string> = {
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+      ...answered.headers,
+      ...(isLast ? { connection: 'close' } : {}),
+    }
+    if (answered.stream !== undefined) {
+      reply.hijack()
+      const length = headers['content-length']
+      const lengthBytes = length === undefined ? undefined : Number(length)
+      return sendStream(reply.raw, answered.status, headers, answered.stream, { lengthBytes, idleMs })
+    }
+    const body = Buffer.isBuffer(answered.body) ? answered.body : Buffer.from(answered.body)
+    reply.code(answered.status)
+    reply.headers(headers)
+    // With a body, even an empty one, Fastify says a length, which here would be that of what is not sent.
+    const hasLength = body.length > 0 || (answered.status !== 304 && method !== 'HEAD')
+    reply.send(hasLength ? body : undefined)
+    return { sentBytes: body.length, end: 'whole' }
+  }
+
+  /** A request that may last: the door gets its head at once, and its body as it comes. */
+  async function serveStream({ raw, reply, head, left, log }: Visit, to: Recognised): Promise<void> {
+    const isFull = streamCount >= (options.streamCountMax ?? STREAM_COUNT_MAX)
+    const body = streamBody(raw, idleMs)
+    const request: WireRequest = { ...head, body: Buffer.alloc(0), stream: body.bytes }
+    let bug: unknown
+    streamCount++
+    try {
+      const refusal = refusalOf(raw, 'whole') ?? (isFull ? { fault: tooMany(), status: 503 } : undefined)
+      const answered = await answer(to, request, refusal, (error) => {
+        bug = error
+      })
+      const isGone = left.signal.aborted
+      const sent = await send(head, reply, answered, closing.signal.aborted || body.isStalled())
+      dropRest(raw, DRAIN_BYTES, LINGER_MS)
+      const shown: Sent = isGone ? { sentBytes: 0, end: 'left' } : sent
+      log({ to, bodyBytes: body.receivedBytes(), sent: shown, status: answered.status, bug })
+    } finally {
+      streamCount--
+    }
+  }
+
+  /** Any other request: whole before its door sees it. `early` is what the path alone tells of where it goes. */
+  async function serveWhole(visit: Visit, early: Recognised | undefined): Promise<void> {
+    const { raw, reply, head, left, log } = visit
+    const { body, end } = await readWhole(raw, limitBytes, DRAIN_BYTES, idleMs)
+    const request: WireRequest = { ...head, body }
+    const to = early ?? recognise(request)
+    const bodyBytes = body.length
+    if (end === 'aborted') {
+      reply.hijack()
+      raw.socket.destroy()
+      return log({ to, bodyBytes, sent: { sentBytes: 0, end: 'left' }, status: 499, bug: undefined })
+    }
+    let bug: unknown
+    const refusal = refusalOf(raw, end)
+    // In plain words: some doors would say 200 to what never arrived.
+    const answered =
+      end === 'late' && refusal !== undefined
+        ? plainRefusal(refusal.fault, head.requestId, refusal.status)
+        : await answer(to, request, refusal, (error) => {
+            bug = error
+          })
+    const isGone = left.signal.aborted
+    const sent = await send(head, reply, answered, closing.signal.aborted || end !== 'whole')
+    log({ to, bodyBytes, sent: isGone ? { ...sent, end: 'left' } : sent, status: answered.status, bug })
+  }
+
   async function serve(incoming: FastifyRequest, reply: FastifyReply): Promise<void> {
     const startedAtMs = performance.now()
     const raw = incoming.raw
     const left = new AbortController()
-    const requestId = randomUUID().toUpperCase()
     reply.raw.once('close', () => left.abort())
-    const upload = await readUpload(raw, limitBytes, DRAIN_BYTES)
-    const request: WireRequest = {
+    const head: WireHead = {
       method: raw.method ?? 'GET',
       url: raw.url ?? '/',
       headers: raw.headers,
-      body: upload.body,
       sourceIp: raw.socket.remoteAddress?.replace(/^::ffff:/, '') ?? '',
       secureTransport: 'encrypted' in raw.socket && raw.socket.encrypted === true,
-      requestId,
+      requestId: randomUUID().toUpperCase(),
       signal: AbortSignal.any([left.signal, closing.signal]),
     }
-    const to = recognise(request)
-    const record = {
-      requestId,
-      door: to === 'native' || to === 'wuying' || to === 'uhost' ? to : ('none' as const),
-      method: request.method,
-      path: pathOf(request.url),
-      sourceIp: request.sourceIp,
-      bodyBytes: upload.body.length,
-    }
-    const log = (status: number, answerBytes: number, error?: unknown) =>
+    const log: Visit['log'] = ({ to, bodyBytes, sent, status, bug }) => {
+      const error = bug ?? (sent.end === 'failed' ? sent.error : undefined)
       options.log({
-        ...record,
-        status,
-        answerBytes,
+        requestId: head.requestId,
+        door: to === 'native' || to === 'wuying' || to === 'uhost' ? to : 'none',
+        method: head.method,
+        path: loggedPath(head.url),
+        status: sent.end === 'left' ? 499 : sent.end === 'failed' ? 500 : status,
+        sourceIp: head.sourceIp,
+        bodyBytes,
+        answerBytes: sent.sentBytes,
         durationMs: performance.now() - startedAtMs,
         ...(error === undefined ? {} : { error }),
       })
-    if (upload.end === 'aborted') {
-      reply.hijack()
-      raw.socket.destroy()
-      return log(499, 0)
     }
-    let bug: unknown
-    const answered = await answer(to, request, refusalOf(raw, upload.end === 'too-large'), (error) => {
-      bug = error
-    })
-    const body = Buffer.isBuffer(answered.body) ? answered.body : Buffer.from(answered.body)
-    const status = left.signal.aborted ? 499 : answered.status
-    reply.code(answered.status)
-    reply.headers({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', ...answered.headers })
-    if (closing.signal.aborted || upload.end === 'too-large') reply.header('connection', 'close')
-    reply.send(body)
-    log(status, body.length, bug)
+    const visit: Visit = { raw, reply, head, left, log }
+    // Only at the root does the body tell the door.
+    const early = pathOf(head.url) === '/' ? undefined : recognise({ ...head, body: Buffer.alloc(0) })
+    if (early !== undefined && doorOf(early)?.streams?.(head) === true) return serveStream(visit, early)
+    return serveWhole(visit, early)
   }
 
   const server: FastifyInstance = fastify({
@@ -147,7 +248,8 @@ export function createGateway(options: GatewayOptions): Gateway {
       // We refuse such a request ourselves: Node would answer without a body.
       requireHostHeader: false,
     },
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    // Ours to watch over: an upload may well take a day.
+    requestTimeout: 0,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     forceCloseConnections: 'idle',
     // A request that was under way when we were told to close is still answered by its door.
@@ -212,7 +314,7 @@ function refuseSocket(error: NodeJS.ErrnoException, socket: Socket): void {
     error.code === 'HPE_HEADER_OVERFLOW'
       ? [431, 'Request Header Fields Too Large', 'The headers are over 16 KiB. Send fewer.']
       : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? [408, 'Request Timeout', 'The request did not arrive in time. Send it again.']
+        ? [408, 'Request Timeout', tooSlow().message]
         : [400, 'Bad Request', malformed().message]
   const fault = new Fault('invalid', message, { reason: 'malformed' })
   socket.end(rawHttp(plainRefusal(fault, randomUUID().toUpperCase(), status), phrase))

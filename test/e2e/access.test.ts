@@ -64,6 +64,7 @@ test('who may do what', async (t) => {
       stopped: () => keeper,
       snapshot: () => `s-${'0'.repeat(17)}`,
       policy: () => `policy-${'0'.repeat(17)}`,
+      upload: () => '0'.repeat(17),
       task: () => copyTask,
       user: () => someone.name,
     }
@@ -122,6 +123,9 @@ test('who may do what', async (t) => {
       'done',
     )
     const policyId = String(planned.json.policyId)
+    const sending = { region: HOME, name: newName('sent'), lengthBytes: 4096 }
+    const sent = await root.native('POST /v1/uploads', { path: '/v1/uploads', body: sending }, 'done')
+    const uploadId = String(sent.json.uploadId)
     const spare = [await office.capture(take()), await office.capture(take()), await office.capture(take())]
     // A disk as large as this is read for longer than any test waits: its task is under way until it is cancelled.
     const body = { region: HOME, imageId: base, name: 'endless', systemDiskBytes: 1024 ** 4 }
@@ -140,6 +144,7 @@ test('who may do what', async (t) => {
       stopped: () => stopped.pop() ?? '',
       snapshot: () => snapshots.pop() ?? '',
       policy: () => policyId,
+      upload: () => uploadId,
       task: () => String(begun.json.taskId),
       user: () => someone.name,
     }

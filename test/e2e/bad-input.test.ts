@@ -200,7 +200,8 @@ test('bad requests: the cloud’s own code, a way out, nothing left behind', asy
     )
     const importing = (fileName: string) =>
       root.native('POST', '/v1/images/import', { body: { region: HOME, fileName, name: 'x' } })
-    for (const name of ['none.raw', '../small.raw', '/etc/passwd', '.hidden', 'a/b', 'a\u0000b']) {
+    await nativeRefuses(importing('none.raw'), 404, 'absent', /Put it there first/)
+    for (const name of ['../small.raw', '/etc/passwd', '.hidden', 'a/b', 'a\u0000b']) {
       await nativeRefuses(importing(name), 400, 'invalid')
     }
     await nativeRefuses(root.native('GET', '/v1/nothing'), 404, 'absent', /docs\/api\.md/)
@@ -303,7 +304,7 @@ test('bad requests: the cloud’s own code, a way out, nothing left behind', asy
     }
     const failed = await taskEnd(root, lost.taskId)
     assert.equal(failed.state, 'failed')
-    assert.match(failed.reason ?? '', /Put it there first/)
+    assert.match(failed.reason ?? '', /Put it there again/)
     const shown = await good<ShownImage>(
       root.native('GET', `/v1/images/${lost.imageId}`, { query: { region: HOME } }),
     )

@@ -221,6 +221,7 @@ test('whatever is sent, the answer is well-formed and no fault of the server', a
     stopped: () => pick(roll, machines),
     snapshot: () => `s-${'0'.repeat(17)}`,
     policy: () => `policy-${'0'.repeat(17)}`,
+    upload: () => '0'.repeat(17),
     task: () => '',
     user: () => 'root',
   }

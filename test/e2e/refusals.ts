@@ -76,6 +76,7 @@ export async function openScene<More>(
     stopped: () => running,
     snapshot: () => snapshot,
     policy: () => policyId,
+    upload: () => '0'.repeat(17),
     task: () => taken.taskId,
     user: () => 'root',
   }

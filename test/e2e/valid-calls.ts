@@ -17,6 +17,8 @@ export interface Things {
   snapshot(): string
   /** A snapshot policy that is off. */
   policy(): string
+  /** An upload to which nothing was sent. */
+  upload(): string
   /** A task; to be cancelled it has to be under way. */
   task(): string
   user(): string
@@ -32,6 +34,9 @@ export const HOME = 'cn-hangzhou'
 export const AWAY = 'hk'
 export const DESKTOP_TYPE = 'ecd.demo.1c1g'
 export const PASSWORD = Buffer.from('Pass-word-4-nobody').toString('base64')
+
+/** Good as an address, and nobody is there: what is imported from it fails. */
+const NOWHERE = 'http://files.invalid/disk.raw'
 
 let nameCount = 0
 export const newName = (word: string): string => `${word}-${++nameCount}`
@@ -51,6 +56,7 @@ export const wuyingCalls: Readonly<Record<string, (things: Things) => Flat>> = {
   CreateImage: (things) => ({ RegionId: HOME, DesktopId: things.running(), ImageName: newName('taken') }),
   DescribeImages: () => ({ RegionId: HOME }),
   DeleteImages: (things) => ({ RegionId: HOME, 'ImageId.1': things.image() }),
+  UploadImage: () => ({ RegionId: HOME, ImageName: newName('brought'), OssObjectPath: NOWHERE }),
   CreateSnapshot: (things) => ({
     RegionId: HOME,
     DesktopId: things.running(),
@@ -72,6 +78,15 @@ export const uhostCalls: Readonly<Record<string, (things: Things) => Flat>> = {
     ...place(things),
     UHostId: things.running(),
     ImageName: newName('taken'),
+  }),
+  ImportCustomImage: (things) => ({
+    ...place(things),
+    ImageName: newName('brought'),
+    UFileUrl: NOWHERE,
+    OsType: 'Other',
+    OsName: 'Other',
+    Format: 'RAW',
+    Auth: 'true',
   }),
   CopyCustomImage: (things) => ({
     ...place(things),
@@ -127,6 +142,18 @@ export const nativeCalls: Readonly<Record<string, (things: Things) => NativeCall
     path: '/v1/images/import',
     body: { ...home, fileName: 'small.raw', name: newName('imported') },
   }),
+  'GET /v1/uploads': () => one('/v1/uploads'),
+  'POST /v1/uploads': () => ({
+    path: '/v1/uploads',
+    body: { ...home, name: newName('sent'), lengthBytes: 4096 },
+  }),
+  'GET /v1/uploads/:id': (things) => one(`/v1/uploads/${things.upload()}`),
+  'DELETE /v1/uploads/:id': (things) => one(`/v1/uploads/${things.upload()}`),
+  'POST /v1/images/:id/exports': (things) => ({
+    path: `/v1/images/${things.base()}/exports`,
+    body: { ...home, format: 'raw' },
+  }),
+  'GET /v1/inventory': () => one('/v1/inventory'),
   'POST /v1/images/capture': (things) => ({
     path: '/v1/images/capture',
     body: { ...home, machineId: things.running(), name: newName('taken') },

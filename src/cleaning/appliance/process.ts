@@ -6,8 +6,8 @@ import { QEMU } from '../../host/qemu/acceleration.ts'
 import { findText, isErrno } from '../../host/tools/durable.ts'
 import { endedBadly, failed, toolMissing } from '../../host/tools/run.ts'
 import { Fault } from '../../image/fault.ts'
+import { cpuLimit } from '../../isolation/limits.ts'
 import { refuse } from '../../volume/refuse.ts'
-import { cpuLimit } from '../isolation.ts'
 import { babble, readWords, type Word } from './words.ts'
 
 /** The console's file among others: a guest that speaks for ever ends itself. */

@@ -2,7 +2,6 @@ import { type Command, Option } from 'commander'
 import type { ShownImage, ShownImageWhole, ShownTask } from '../../wire/native/show.ts'
 import {
   act,
-  BUSES,
   clientCommand,
   type PlaceFlags,
   type ProgramParts,
@@ -13,9 +12,13 @@ import {
   waiting,
 } from '../options.ts'
 import type { Session, SessionFlags } from '../session.ts'
+import { imageBundleCommands } from './image-bundle.ts'
 import { imageCleanCommand } from './image-clean.ts'
-import { follow, imageCreateCommand, type Made } from './image-create.ts'
+import { imageCreateCommand, type Made } from './image-create.ts'
+import { imageExportCommand } from './image-export.ts'
+import { imageImportCommand } from './image-import.ts'
 import { imageReportCommand } from './image-report.ts'
+import { imageUploadCommands } from './image-upload.ts'
 
 type Flags = SessionFlags & PlaceFlags
 
@@ -46,36 +49,10 @@ export function imageCommands(program: Command, parts: ProgramParts): void {
     }),
   )
 
-  waiting(
-    placed(
-      clientCommand(image, 'import <file>', "an image of a raw disk file in the server's import folder"),
-    ),
-    'until it is available',
-  )
-    .requiredOption('--name <name>', 'the name of the image')
-    .option('--description <text>', 'what it is')
-    .addOption(
-      new Option('--kind <kind>', 'base images are for every project')
-        .choices(['base', 'custom'])
-        .default('custom'),
-    )
-    .addOption(
-      new Option('--os-type <type>', 'the system in it').choices(['Linux', 'Windows']).default('Linux'),
-    )
-    .option('--os-name <text>', "such as 'Debian 12'")
-    .addOption(
-      new Option('--firmware <firmware>', 'what starts it').choices(['bios', 'uefi']).default('bios'),
-    )
-    .addOption(new Option('--bus <bus>', 'where its disk is attached').choices(BUSES).default('virtio-blk'))
-    .action(
-      act(parts, async (session, flags: Flags & WaitFlags & Record<string, string>, fileName: string) => {
-        const { region, project, name, description, kind, osType, osName, firmware, bus } = flags
-        const words = { name, description, kind, osType, osName, firmware, bus }
-        const body = { region, project, fileName, ...words }
-        await follow(session, flags, await session.client.call<Made>('POST', '/v1/images/import', { body }))
-      }),
-    )
-
+  imageImportCommand(image, parts)
+  imageUploadCommands(image, parts)
+  imageExportCommand(image, parts)
+  imageBundleCommands(image, parts)
   imageCreateCommand(image, parts)
   imageCleanCommand(image, parts)
   imageReportCommand(image, parts)
@@ -200,11 +177,13 @@ async function printImages(session: Session, images: readonly ShownImage[]): Pro
 }
 
 async function showImage(session: Session, image: ShownImageWhole): Promise<void> {
-  const [{ formatBytes, formatTime }, { formatFacts }, { describeSummary }] = await Promise.all([
-    import('../format.ts'),
-    import('../facts.ts'),
-    import('../cleaning-report.ts'),
-  ])
+  const [{ formatBytes, formatTime }, { formatFacts }, { describeSummary }, { importFacts }] =
+    await Promise.all([
+      import('../format.ts'),
+      import('../facts.ts'),
+      import('../cleaning-report.ts'),
+      import('../import-report.ts'),
+    ])
   const { cpuCount, memoryBytes, firmware, machineType } = image.config
   const built = [
     ...[firmware, machineType],
@@ -222,6 +201,7 @@ async function showImage(session: Session, image: ShownImageWhole): Promise<void
       ['digest', image.digest],
       ['kind', `${image.kind}, by ${image.origin}`],
       ['system', `${image.osType} ${image.osName}`],
+      ...importFacts(image),
       ['region', image.region],
       ['project', image.project],
       ['tag', image.tag],

@@ -92,7 +92,13 @@ describe('captures of what changed, of several images, and of none', () => {
       isEncrypting: true,
     }
     const nbdSocketPath = join(folder, 'images.sock')
-    jobs = createJobs({ places: [place], threadCount: 2, nbdSocketPath, log: ignore })
+    jobs = createJobs({
+      places: [place],
+      bundleSeed: new Uint8Array(32),
+      threadCount: 2,
+      nbdSocketPath,
+      log: ignore,
+    })
     await jobs.prepare()
   })
   afterEach(async () => {

@@ -52,7 +52,13 @@ describe('the jobs in threads', () => {
       regionKey: new Uint8Array(randomBytes(32)),
       isEncrypting: true,
     }))
-    jobs = createJobs({ places, threadCount: 2, nbdSocketPath: join(folder, 'images.sock'), log: () => {} })
+    jobs = createJobs({
+      places,
+      bundleSeed: new Uint8Array(32),
+      threadCount: 2,
+      nbdSocketPath: join(folder, 'images.sock'),
+      log: () => {},
+    })
     await jobs.prepare()
   })
   afterEach(async () => {
@@ -101,7 +107,13 @@ describe('the jobs in threads', () => {
     const made = await writeOne(jobs, job('s6', [source()]))
     await jobs.close()
     for (const end of ['', '-wal', '-shm']) await rm(join(folder, HOME, `index.db${end}`), { force: true })
-    jobs = createJobs({ places, threadCount: 2, nbdSocketPath: join(folder, 'images.sock'), log: () => {} })
+    jobs = createJobs({
+      places,
+      bundleSeed: new Uint8Array(32),
+      threadCount: 2,
+      nbdSocketPath: join(folder, 'images.sock'),
+      log: () => {},
+    })
     await jobs.prepare()
     assert.deepEqual(await jobs.diskSizes(HOME, made.digest), [disk.length])
     const again = await writeOne(jobs, job('s7', [source()]))

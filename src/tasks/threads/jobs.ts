@@ -4,6 +4,8 @@ import { Worker } from 'node:worker_threads'
 import { Fault, isFault } from '../../image/fault.ts'
 import type { RegionId } from '../../image/ids.ts'
 import { openObjects } from '../../objects/open.ts'
+import { blobDataBytes, commitBlob } from '../../store/blob.ts'
+import { reportDomainOf } from '../../store/bundle/foreign.ts'
 import { composeImage } from '../../store/compose.ts'
 import type { GcReport } from '../../store/gc.ts'
 import type { RebuildReport } from '../../store/rebuild.ts'
@@ -11,8 +13,10 @@ import type { RegionStore } from '../../store/region.ts'
 import type { RepairReport } from '../../store/repair.ts'
 import type { ScrubReport } from '../../store/scrub.ts'
 import type { RegionUsage } from '../../store/usage.ts'
+import { createGate } from '../gates.ts'
 import type {
   CapturePlan,
+  FilePlace,
   MovedBytes,
   OnBytes,
   RegionSurvey,
@@ -20,7 +24,12 @@ import type {
   VerifyReport,
   WrittenImage,
 } from '../store-jobs.ts'
+import { Blobs } from './blobs.ts'
+import { bundleStream, pagesOf, pullBundle, readBundle } from './bundle-jobs.ts'
+import type { ChecksumData } from './checksum-thread.ts'
 import { endBegun } from './end-begun.ts'
+import { Exports } from './export.ts'
+import { openFile } from './files.ts'
 import type { CollectData } from './gc-thread.ts'
 import { planDisks } from './plan-disks.ts'
 import type { PlanData } from './plan-thread.ts'
@@ -34,6 +43,7 @@ import type { ScrubData } from './scrub-thread.ts'
 import type { ServeData } from './serve-thread.ts'
 import type { SurveyData } from './survey-thread.ts'
 import { runThread } from './thread.ts'
+import { unpackFile } from './unpack.ts'
 import type { UsageData } from './usage-thread.ts'
 import type { VerifyData } from './verify-thread.ts'
 import type { WriteData } from './write-thread.ts'
@@ -42,6 +52,8 @@ export interface JobsOptions {
   readonly places: readonly RegionPlace[]
   readonly threadCount: number
   readonly nbdSocketPath: string
+  /** 32 secret bytes of the installation, for making and reading bundles. */
+  readonly bundleSeed: Uint8Array
   readonly log: (record: Record<string, unknown>) => void
 }
 
@@ -76,6 +88,13 @@ export function createJobs(options: JobsOptions): StoreJobs {
     }
     return store
   }
+
+  const bundles = { placeOf, seed: options.bundleSeed }
+  // A thread's start takes a core for a tenth of a second, and whoever answers requests needs one too.
+  const inspections = createGate(2)
+  const blobs = new Blobs()
+  const exports = new Exports({ threadCount: options.threadCount })
+  const regionOf = (place: FilePlace) => (place.is === 'blob' ? placeOf(place.regionId) : undefined)
 
   const tellDamage = (regionId: RegionId) => {
     for (const listener of damageListeners) listener(regionId)
@@ -138,7 +157,7 @@ export function createJobs(options: JobsOptions): StoreJobs {
     async report(regionId, digest) {
       const store = await storeOf(regionId)
       const image = await store.getImage(digest)
-      return readReport(image, await store.getDomain(image.domain))
+      return readReport(image, await reportDomainOf(store, image))
     },
     write(job, onBytes: OnBytes, signal) {
       const data: WriteData = { job, place: placeOf(job.regionId), threadCount: options.threadCount }
@@ -250,6 +269,40 @@ export function createJobs(options: JobsOptions): StoreJobs {
       const data: RebuildData = { place: placeOf(regionId) }
       return runThread<RebuildReport>(entry('rebuild'), data, { signal, onNews: onPack })
     },
+    openBlob: (job, signal) => blobs.open(placeOf(job.regionId), job, signal),
+    async openFile(place, inspection, signal) {
+      const leave = await inspections.enter(signal)
+      try {
+        return await openFile(place, regionOf(place), inspection, signal)
+      } finally {
+        leave()
+      }
+    },
+    unpack(place, packing, limits, job, tell, signal) {
+      return unpackFile({ place, packing, limits, region: placeOf(job.regionId), job }, tell, signal)
+    },
+    checksums(place, algorithms, onBytes, signal) {
+      const data: ChecksumData = { place, region: regionOf(place), algorithms }
+      return runThread(entry('checksum'), data, { signal, onNews: onBytes })
+    },
+    async takeBlob(job, signal) {
+      const { regionId, sessionId, domain, map, bus, config, os, parent = null, ref } = job
+      // Here and not in a thread: it reads a page of the map for each 512 MiB.
+      const store = await storeOf(regionId)
+      const dataBytes = await blobDataBytes(store, map, signal)
+      const facts = { domain, config, os, parent, consistency: 'crash', bus } as const
+      const storedBytes = store.listSessions().find(({ id }) => id === sessionId)?.storedBytes ?? 0
+      const { digest } = await commitBlob(store, sessionId, map, facts, ref, signal)
+      const read = { diskReadBytes: [map.sizeBytes], movedBytes: map.sizeBytes }
+      return { digest, diskDataBytes: [dataBytes], dataBytes, storedBytes, ...read }
+    },
+    exportSize: (job, signal) => exports.size(placeOf(job.regionId), job, signal),
+    exportBytes: (job, what, signal) => exports.bytes(placeOf(job.regionId), job, what, signal),
+    digestExport: (job, onBytes, signal) => exports.digest(placeOf(job.regionId), job, onBytes, signal),
+    bundle: (job, signal) => bundleStream(bundles, job, signal),
+    pagesOf: async (regionId, digests) => pagesOf(await storeOf(regionId), digests),
+    readBundle: (place, signers, signal) => readBundle(bundles, place, signers, signal),
+    pullBundle: (job, onBytes, signal) => pullBundle(bundles, job, onBytes, signal),
     async abort(regionId, sessionId) {
       await (await storeOf(regionId)).abortSession(sessionId)
     },
@@ -262,6 +315,7 @@ export function createJobs(options: JobsOptions): StoreJobs {
         worker.postMessage('stop')
         await ended
       }
+      await Promise.all([blobs.close(), exports.close()])
       for (const store of stores.values()) (await store).close()
     },
   }

@@ -37,7 +37,13 @@ describe('restoring in threads', () => {
       isEncrypting: true,
     }
     const nbdSocketPath = join(folder, 'images.sock')
-    jobs = createJobs({ places: [place], threadCount: 3, nbdSocketPath, log: () => {} })
+    jobs = createJobs({
+      places: [place],
+      bundleSeed: new Uint8Array(32),
+      threadCount: 3,
+      nbdSocketPath,
+      log: () => {},
+    })
     await jobs.prepare()
     const source = { sizeBytes: disk.length, bus: 'virtio-blk' as const, socketPath }
     const disks = [{ ...source, exportName: 'a', mapName: 'a' }]

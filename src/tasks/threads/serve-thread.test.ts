@@ -42,7 +42,13 @@ describe('serving in a thread', () => {
       regionKey: new Uint8Array(randomBytes(32)),
       isEncrypting: true,
     }))
-    jobs = createJobs({ places, threadCount: 1, nbdSocketPath: join(folder, 'images.sock'), log: () => {} })
+    jobs = createJobs({
+      places,
+      bundleSeed: new Uint8Array(32),
+      threadCount: 1,
+      nbdSocketPath: join(folder, 'images.sock'),
+      log: () => {},
+    })
     await jobs.prepare()
     const source = { sizeBytes: disk.length, bus: 'virtio-blk' as const, socketPath }
     const disks = [{ ...source, exportName: 'a', mapName: 'a' }]

@@ -1,5 +1,5 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises'
-import { openRawFile } from '../../disk/file-disk.ts'
+import { rawFile } from '../../disk/file-disk.ts'
 import { openNbd } from '../../disk/nbd-client.ts'
 import type { DomainId } from '../../image/ids.ts'
 import type { Stripe } from '../../store/capture.ts'
@@ -71,15 +71,16 @@ interface Source {
 }
 
 async function openSource(disk: SourceDisk, signal: AbortSignal): Promise<Source> {
-  if (disk.rawPath !== undefined && disk.cleaned === undefined) {
-    const file = openRawFile(disk.rawPath)
+  if (disk.rawDescriptor !== undefined && disk.cleaned === undefined) {
+    const file = rawFile(disk.rawDescriptor)
     return {
       // Read when it is wanted: the bytes are then still in the core's cache for hashing.
       begin: (target, offset) => () => {
         file.readInto(target, offset)
         return undefined
       },
-      close: () => file.close(),
+      // Others read the same descriptor.
+      close: () => {},
     }
   }
   const client = await openNbd(disk.cleaned ?? disk, { signal })

@@ -1,12 +1,12 @@
 import { type CleaningSummary, summaryOf } from '../../image/cleaning.ts'
 import { isFault } from '../../image/fault.ts'
 import type { Digest } from '../../image/ids.ts'
+import { reportDomainOf } from '../../store/bundle/foreign.ts'
 import { chunkCountOf, plainBytesOf } from '../../store/chunk.ts'
 import { ID_BYTES, isZeroId } from '../../store/hashes.ts'
 import type { ImageContent, ImageDisk } from '../../store/image.ts'
 import { inOrder } from '../../store/in-order.ts'
 import { PAGE_IDS, readPage, ZERO_PAGE } from '../../store/map.ts'
-import type { OpenDomain } from '../../store/open-domain.ts'
 import { readRefs } from '../../store/refs.ts'
 import type { RegionStore } from '../../store/region.ts'
 import { checkSignature, readSignature } from '../../store/signature.ts'
@@ -44,9 +44,9 @@ async function dataBytesOf(region: RegionStore, disk: ImageDisk, signal: AbortSi
 class MissingChunk extends Error {}
 
 /** The image is whole without it: a report that cannot be read keeps nothing from being restored. */
-function findSummary(image: ImageContent, domain: OpenDomain): CleaningSummary | undefined {
+async function findSummary(region: RegionStore, image: ImageContent): Promise<CleaningSummary | undefined> {
   try {
-    const signed = readReport(image, domain)
+    const signed = readReport(image, await reportDomainOf(region, image))
     return signed && summaryOf(signed.report)
   } catch {
     return undefined
@@ -70,7 +70,7 @@ async function lookAt(region: RegionStore, digest: Digest, signal: AbortSignal):
       os: image.os,
       consistency: image.consistency,
       parent: image.parent ?? undefined,
-      cleaning: findSummary(image, domain),
+      cleaning: await findSummary(region, image),
     }
   } catch (error) {
     if (error instanceof MissingChunk || isFault(error, 'corrupt') || isFault(error, 'absent')) {

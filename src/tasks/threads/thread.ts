@@ -2,7 +2,7 @@ import { parentPort, Worker } from 'node:worker_threads'
 import { Fault, type FaultKind, type FaultSubject, isFault } from '../../image/fault.ts'
 
 /** A fault as it crosses threads: classes do not survive the copy. */
-interface FaultText {
+export interface FaultText {
   readonly kind: FaultKind | 'bug'
   readonly message: string
   readonly subject: FaultSubject
@@ -18,7 +18,7 @@ type FromThread =
 
 const STOP_MS = 15_000
 
-function textOf(error: unknown): FaultText {
+export function textOf(error: unknown): FaultText {
   const fault = isFault(error) ? error : undefined
   return {
     kind: fault?.kind ?? 'bug',
@@ -30,7 +30,7 @@ function textOf(error: unknown): FaultText {
   }
 }
 
-function faultOf(text: FaultText): Error {
+export function faultOf(text: FaultText): Error {
   if (text.kind === 'bug') {
     const bug = new Error(text.message)
     if (text.stack !== undefined) bug.stack = text.stack

@@ -57,7 +57,13 @@ describe('the upkeep of stores in threads', () => {
   })
 
   async function start(): Promise<void> {
-    jobs = createJobs({ places, threadCount: 1, nbdSocketPath: join(folder, 'images.sock'), log: ignore })
+    jobs = createJobs({
+      places,
+      bundleSeed: new Uint8Array(32),
+      threadCount: 1,
+      nbdSocketPath: join(folder, 'images.sock'),
+      log: ignore,
+    })
     await jobs.prepare()
   }
   const source = (name: string): WriteJob['disks'][number] => ({
@@ -178,7 +184,13 @@ describe('the upkeep of stores in threads', () => {
     for (const end of ['-wal', '-shm']) await rm(join(folder, HOME, `index.db${end}`), { force: true })
     const packs = await packsOf(HOME)
     assert.equal(packs.length, 2)
-    jobs = createJobs({ places, threadCount: 1, nbdSocketPath: join(folder, 'images.sock'), log: ignore })
+    jobs = createJobs({
+      places,
+      bundleSeed: new Uint8Array(32),
+      threadCount: 1,
+      nbdSocketPath: join(folder, 'images.sock'),
+      log: ignore,
+    })
     const report = await jobs.rebuildIndex(HOME, ignore, never())
     assert.deepEqual([report.packCount, report.imageCount, report.refCount, report.damaged], [2, 2, 2, []])
     assert.deepEqual((await jobs.survey(HOME, ignore, never())).images.get(made.digest), whole)

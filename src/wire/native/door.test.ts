@@ -65,7 +65,7 @@ test('a signed request is answered, with the caller of its key', async () => {
       { id: 'hk', localName: '香港', englishName: 'Hong Kong', zones: ['hk-01', 'hk-02'], isDefault: false },
     ],
   })
-  assert.equal(fake.calls[0]?.caller.door, 'native')
+  assert.equal(fake.calls[0]?.caller?.door, 'native')
 })
 
 test('who is not who he says is refused, before anything is looked at', async () => {
@@ -213,7 +213,8 @@ test('images: capture, import, copy and remove say which task goes on', async ()
   assert.deepEqual([creating.state, creating.taskId], ['creating', made.json.taskId])
 
   await ask('POST', '/v1/images/import?region=hk', { fileName: 'disk.raw', name: 'base', kind: 'base' })
-  assert.deepEqual([lastInput().kind, lastInput().osType, lastInput().regionId], ['base', 'Linux', 'hk'])
+  assert.deepEqual([lastInput().kind, lastInput().osType, lastInput().regionId], ['base', undefined, 'hk'])
+  assert.deepEqual(lastInput().from, { is: 'file', fileName: 'disk.raw' })
 
   const copyPath = `/v1/images/${made.json.imageId}/copy`
   const copied = await ask('POST', copyPath, { targetRegions: ['cn-hangzhou', 'hk'], targetProject: 'org-b' })

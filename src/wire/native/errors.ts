@@ -30,8 +30,11 @@ export interface ShownError {
   readonly requestId: string
 }
 
-export function faultAnswer(fault: Fault, requestId: string): WireAnswer {
+/** `status`: where the request's own protocol has another number for it. */
+export function faultAnswer(fault: Fault, requestId: string, status?: number): WireAnswer {
   const { kind, subject, field, reason, message } = fault
+  // What a file is refused for says nothing of the request.
+  const ofReason = subject === 'file' ? undefined : STATUS_OF_REASON[reason ?? '']
   const shown: ShownError = {
     kind,
     subject,
@@ -40,7 +43,7 @@ export function faultAnswer(fault: Fault, requestId: string): WireAnswer {
     message,
     requestId,
   }
-  return jsonAnswer(STATUS_OF_REASON[reason ?? ''] ?? STATUS[kind], { error: shown })
+  return jsonAnswer(status ?? ofReason ?? STATUS[kind], { error: shown })
 }
 
 /** A bug says nothing of itself on the wire: the log has it, under the request id. */

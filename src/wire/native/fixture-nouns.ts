@@ -30,6 +30,7 @@ export function fakeImage(changes: Partial<Image> = {}): Image {
     consistency: 'filesystem',
     parent: 'ef'.repeat(32) as Digest,
     cleaning: undefined,
+    imported: undefined,
     snapshotIds: [],
     dataBytes: 300 * 1024 ** 2,
     storedBytes: 120 * 1024 ** 2,

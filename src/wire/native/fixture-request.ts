@@ -38,7 +38,14 @@ export function signedRequest(
   method: string,
   url: string,
   body?: unknown,
-  changes: { keyId?: string; secret?: string; nonce?: string; nowMs?: number } = {},
+  changes: {
+    keyId?: string
+    secret?: string
+    nonce?: string
+    nowMs?: number
+    host?: string
+    headers?: Record<string, string>
+  } = {},
 ): WireRequest {
   const bytes =
     body === undefined ? Buffer.alloc(0) : Buffer.from(Buffer.isBuffer(body) ? body : JSON.stringify(body))

@@ -31,6 +31,7 @@ import {
 } from './fixture-nouns.ts'
 import { createFakeKeyring } from './fixture-request.ts'
 import { createFakeSnapshots } from './fixture-snapshots.ts'
+import { createFakeTransfers, type TransfersHeld } from './fixture-transfers.ts'
 
 // An App and Keyring in memory for the tests of the native door and of the command line: every call is recorded,
 // a task goes a quarter of its way each time somebody waits for it.
@@ -45,7 +46,12 @@ export interface FakeApp {
   readonly app: App
   readonly keyring: Keyring
   /** Name and input of every call, in order. */
-  readonly calls: { readonly name: string; readonly input: unknown; readonly caller: Caller }[]
+  readonly calls: {
+    readonly name: string
+    readonly input: unknown
+    /** Undefined for what a token opens. */
+    readonly caller: Caller | undefined
+  }[]
   readonly images: Map<ImageId, Image>
   readonly machines: Map<MachineId, Machine>
   readonly snapshots: Map<SnapshotId, Snapshot>
@@ -55,6 +61,8 @@ export interface FakeApp {
   plan: CaptureReport
   /** What cleaning tells. */
   readonly cleaning: CleaningTold
+  /** What was uploaded, and what is handed out. */
+  readonly transfers: TransfersHeld
   /** What a capture tells of itself when it is done. */
   captured: Readonly<Record<string, unknown>>
   /** What the console of every machine says; writing to it echoes here. */
@@ -74,7 +82,7 @@ export function createFakeApp(): FakeApp {
   const tasks = new Map<TaskId, Task>()
   const calls: FakeApp['calls'] = []
 
-  async function called(name: string, caller: Caller, input: unknown): Promise<void> {
+  async function called(name: string, caller: Caller | undefined, input: unknown): Promise<void> {
     calls.push({ name, caller, input })
     if (!failures.has(name)) return
     const error = failures.get(name)
@@ -151,9 +159,11 @@ export function createFakeApp(): FakeApp {
   const made = createFakeSnapshots({ called, begin, absent, page })
   const { snapshots, policies } = made
   const cleaned = createFakeCleaning({ called, begin, images })
+  const transfers = createFakeTransfers({ called, begin, images })
 
   const app: App = {
     ...made.app,
+    ...transfers.app,
     regions: {
       async list(caller) {
         await called('regions.list', caller, undefined)
@@ -250,7 +260,8 @@ export function createFakeApp(): FakeApp {
         const imageId = newId('image')
         const taskId = begin('import-image', { imageId })
         const state = { at: 'creating', taskId } as const
-        images.set(imageId, fakeImage({ id: imageId, regionId: input.regionId, state, name: input.name }))
+        const { regionId, name } = input
+        images.set(imageId, fakeImage({ id: imageId, regionId, state, name, origin: 'import' }))
         return { imageId, taskId }
       },
       async list(caller, filter, paging) {
@@ -377,6 +388,7 @@ export function createFakeApp(): FakeApp {
     tasks,
     plan: PLANNED,
     cleaning: cleaned.told,
+    transfers: transfers.held,
     captured: {},
     console: Buffer.from('login: '),
     failNext: (name, error) => failures.set(name, error),

@@ -13,6 +13,8 @@ export interface RouteContext {
   readonly signal: AbortSignal
   /** The region that was named, else the default one. Fault 'absent' 'region'. */
   region(name: string | undefined): RegionId
+  /** What links begin with: scheme and host as the caller wrote them, or ''. */
+  readonly origin: string
 }
 
 /** 200: it is so · 201: it was made · 202: it was begun, and a task goes on with it. */
@@ -28,6 +30,8 @@ export interface Route {
   readonly status: SuccessStatus
   readonly fields: Fields
   run(context: RouteContext, given: Readonly<Record<string, unknown>>): Promise<object>
+  /** Of a successful answer, beside those that every answer has. */
+  headers?(answer: object, origin: string): Readonly<Record<string, string>>
 }
 
 /** Ties a route's fields to the types that its `run` sees. */

@@ -4,6 +4,7 @@ import type { DiskBus, MachineConfig } from '../../image/config.ts'
 import type { Consistency } from '../../image/consistency.ts'
 import { type Id, spellId } from '../../image/ids.ts'
 import { type Image, type ImageState, logicalBytes } from '../../image/image.ts'
+import type { ImportFacts } from '../../image/imported.ts'
 import type { Machine } from '../../image/machine.ts'
 import type { Region } from '../../image/region.ts'
 import type { Snapshot, SnapshotPolicy } from '../../image/snapshot.ts'
@@ -50,6 +51,8 @@ export interface ShownImage {
   readonly parent: string | null
   /** What was taken out of it; null for an image that was never cleaned. */
   readonly cleaning: CleaningSummary | null
+  /** What was found of the file that it was brought in as; null for an image that was made here. */
+  readonly imported: ShownImport | null
   readonly snapshotIds: readonly string[]
   readonly logicalBytes: number
   readonly dataBytes: number
@@ -59,6 +62,16 @@ export interface ShownImage {
   readonly sourceImageId: string | null
   readonly createdAtMs: number
   readonly updatedAtMs: number
+}
+
+/** Beside `osType`, `osName` and `config.firmware`, which are what the image is taken for. */
+export interface ShownImport {
+  readonly format: string
+  readonly fileBytes: number
+  readonly sha256: string | null
+  readonly osType: Image['osType'] | null
+  readonly osName: string | null
+  readonly firmware: MachineConfig['firmware'] | null
 }
 
 /** An image asked for by itself. */
@@ -177,6 +190,13 @@ function showState(state: ImageState) {
 
 const showDisk = ({ index, sizeBytes, bus }: ShownDisk): ShownDisk => ({ index, sizeBytes, bus })
 
+function showImport({ format, fileBytes, sha256, osType, osName, firmware }: ImportFacts): ShownImport {
+  return {
+    ...{ format, fileBytes, sha256: sha256 ?? null },
+    ...{ osType: osType ?? null, osName: osName ?? null, firmware: firmware ?? null },
+  }
+}
+
 export function showImage(image: Image): ShownImage {
   return {
     id: spellId('image', image.id, 'native'),
@@ -197,6 +217,7 @@ export function showImage(image: Image): ShownImage {
     consistency: image.consistency ?? null,
     parent: image.parent ?? null,
     cleaning: image.cleaning ?? null,
+    imported: image.imported === undefined ? null : showImport(image.imported),
     snapshotIds: image.snapshotIds.map((id) => spellId('snapshot', id, 'native')),
     logicalBytes: logicalBytes(image),
     dataBytes: image.dataBytes,

@@ -24,7 +24,7 @@ export interface UhostDoorSettings {
 }
 
 /** HTTP status is always 200: the cloud's clients drop the body of any other. `handle` never rejects. */
-export function createUhostDoor(settings: UhostDoorSettings): Required<Door> {
+export function createUhostDoor(settings: UhostDoorSettings): Required<Pick<Door, 'handle' | 'refuse'>> {
   const refuse = (error: unknown, operation: Operation | undefined, requestId: string): WireAnswer => {
     if (!(error instanceof Fault) || error.cause !== undefined) settings.report(error, requestId)
     const { retCode, message } = refusalOf(error, operation)

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Fault, type FaultKind, type FaultOptions } from '../../image/fault.ts'
-import { IMAGE_ID, MACHINE_ID, PROJECT_ID, testDoor } from './fixture.ts'
+import { IMAGE_ID, MACHINE_ID, NEEDED, PROJECT_ID, testDoor } from './fixture.ts'
 
 const PLACE = { Region: 'cn-bj2', ProjectId: PROJECT_ID }
 const REQUESTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   DescribeImage: PLACE,
   CreateCustomImage: { ...PLACE, UHostId: MACHINE_ID, ImageName: 'a' },
   CopyCustomImage: { ...PLACE, SourceImageId: IMAGE_ID, TargetProjectId: PROJECT_ID, TargetRegion: 'hk' },
+  ImportCustomImage: NEEDED.ImportCustomImage ?? {},
   GetImageCopyProgress: { ...PLACE, ImageId: IMAGE_ID },
   TerminateCustomImage: { ...PLACE, ImageId: IMAGE_ID },
   CreateUHostInstance: { ...PLACE, Zone: 'cn-bj2-02', ImageId: IMAGE_ID, LoginMode: 'ImagePasswd' },
@@ -62,6 +63,16 @@ const cases: readonly (readonly [string, FaultKind, FaultOptions, number, string
   ['CopyCustomImage', 'corrupt', { subject: 'image' }, 8960, 'Why.'],
   ['CopyCustomImage', 'invalid', { subject: 'name' }, 230, 'Params [TargetImageName] not available: Why.'],
   ['CopyCustomImage', 'invalid', { subject: 'user', field: 'userName' }, 230, 'Why.'],
+  ['ImportCustomImage', 'invalid', { subject: 'file', reason: 'too-large' }, 8301, 'Why.'],
+  ['ImportCustomImage', 'absent', { subject: 'file' }, 8301, 'Why.'],
+  ['ImportCustomImage', 'denied', { subject: 'file' }, 8301, 'Why.'],
+  ['ImportCustomImage', 'unavailable', { subject: 'file' }, 8301, 'Why.'],
+  ['ImportCustomImage', 'invalid', { subject: 'request', reason: 'address' }, 8301, 'Why.'],
+  ['ImportCustomImage', 'invalid', { subject: 'request', reason: 'url' }, 8301, 'Why.'],
+  ['ImportCustomImage', 'invalid', { subject: 'name' }, 230, 'Params [ImageName] not available: Why.'],
+  ['ImportCustomImage', 'full', { subject: 'project', reason: 'quota' }, 8095, 'Why.'],
+  ['ImportCustomImage', 'full', { subject: 'store' }, 8320, 'Why.'],
+  ['ImportCustomImage', 'denied', { subject: 'policy' }, 299, 'Why.'],
   ['GetImageCopyProgress', 'absent', { subject: 'image' }, 8971, 'Why.'],
   ['GetImageCopyProgress', 'invalid', { subject: 'image', reason: 'not-a-copy' }, 8971, 'Why.'],
   ['GetImageCopyProgress', 'conflict', { subject: 'image', reason: 'copy-failed' }, 8971, 'Why.'],

@@ -17,6 +17,14 @@ const NOT_AVAILABLE = 'Params [{field}] not available: {message}'
 
 /** Sources: uhost.md §2.3 for codes up to 299 and their texts, §2.4 for the 8 000s and the 17 000s. */
 export const ERRORS: readonly ErrorRow[] = [
+  // A file that cannot be brought in, whatever its reason is called.
+  { kind: 'invalid', subject: 'file', retCode: 8301, form: '{message}' },
+  { kind: 'absent', subject: 'file', retCode: 8301, form: '{message}' },
+  { kind: 'denied', subject: 'file', retCode: 8301, form: '{message}' },
+  { kind: 'unavailable', subject: 'file', retCode: 8301, form: '{message}' },
+  { kind: 'invalid', reason: 'address', retCode: 8301, form: '{message}' },
+  { kind: 'invalid', reason: 'url', retCode: 8301, form: '{message}' },
+
   // The gateway's own.
   { kind: 'invalid', reason: 'action-missing', retCode: 160, form: 'Missing Action: {message}' },
   { kind: 'absent', reason: 'action-unknown', retCode: 161, form: '{message}' },

@@ -51,6 +51,7 @@ export function image(change: Partial<Image> = {}): Image {
     consistency: 'crash',
     parent: undefined,
     cleaning: undefined,
+    imported: undefined,
     snapshotIds: [],
     dataBytes: 10,
     storedBytes: 5,
@@ -179,7 +180,11 @@ export function fakeApp(answers: Answers, calls: Call[]): App {
             taskId: `t000000000000000${index}` as TaskId,
           })),
         })),
-      import: none,
+      import: (_caller, input) =>
+        called('images.import', input, () => ({
+          imageId: 'c0000000000000000' as ImageId,
+          taskId: 't0000000000000000' as TaskId,
+        })),
       list: (_caller, filter, paging) =>
         called('images.list', { filter, paging }, () =>
           page(filter.ids?.length === 0 ? [] : (answers.images ?? [])),
@@ -211,6 +216,11 @@ export function fakeApp(answers: Answers, calls: Call[]): App {
     },
     tasks: { list: none, get: none, wait: none, cancel: none, verify: none },
     store: { collect: none, scrub: none, usage: none },
+    uploads: {
+      ...{ create: none, list: none, get: none, remove: none },
+      ...{ find: none, receive: none, abandon: none },
+    },
+    exports: { create: none, open: none, inventory: none },
   }
 }
 
@@ -307,6 +317,15 @@ export const NEEDED: Readonly<Record<string, Given>> = {
   GetProjectList: {},
   DescribeImage: PLACE,
   CreateCustomImage: { ...PLACE, UHostId: MACHINE_ID, ImageName: 'a' },
+  ImportCustomImage: {
+    ...PLACE,
+    ImageName: 'imp-1',
+    UFileUrl: 'https://bucket.example.com/disk.raw',
+    OsType: 'CentOS',
+    OsName: 'CentOS 7.2 64位',
+    Format: 'RAW',
+    Auth: 'true',
+  },
   CopyCustomImage: { ...PLACE, SourceImageId: IMAGE_ID, TargetProjectId: PROJECT_ID },
   GetImageCopyProgress: { ...PLACE, ImageId: IMAGE_ID },
   TerminateCustomImage: { ...PLACE, ImageId: IMAGE_ID },

@@ -11,6 +11,7 @@ import {
   image,
   MACHINE_ID,
   machine,
+  NEEDED,
   PROJECT_ID,
   SNAPSHOT_ID,
   signed,
@@ -44,6 +45,7 @@ const requests: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     ImageName: 'a',
     'DataUDiskIds.0': DISK_ID,
   },
+  ImportCustomImage: NEEDED.ImportCustomImage ?? {},
   CopyCustomImage: { ...PLACE, SourceImageId: IMAGE_ID, TargetProjectId: PROJECT_ID, TargetRegion: 'hk' },
   'CopyCustomImage batch': {
     ...PLACE,

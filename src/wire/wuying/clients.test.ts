@@ -134,6 +134,37 @@ suite('official clients', () => {
     })
   }
 
+  /** An upload with every parameter that has a meaning here, and one that has none. */
+  async function uploadFlow(call: (action: string, given: Record<string, string>) => Promise<Answer>) {
+    const given = {
+      ...NAMES,
+      OssObjectPath: 'https://bucket:oss.example.com/a%20b.vhd?Signature=a%2Bb%3D&x=y',
+    }
+    const made = await call('UploadImage', {
+      ...given,
+      ...{ OsType: 'Windows', ProtocolType: 'ASP', LicenseType: 'Auto', EnableSecurityCheck: 'true' },
+    })
+    assert.match(String(made.ImageId), /^m-[0-9a-z]{17}$/)
+    assert.match(String(made.RequestId), /^[0-9A-F-]{36}$/)
+    assert.deepEqual(bench.app.calls.at(-1)?.input, {
+      regionId: NAMES.RegionId,
+      name: NAMES.ImageName,
+      description: NAMES.Description,
+      kind: 'custom',
+      osType: 'Windows',
+      from: {
+        is: 'url',
+        source: { url: 'https://bucket.oss.example.com/a%20b.vhd?Signature=a%2Bb%3D&x=y' },
+      },
+    })
+    await assert.rejects(call('UploadImage', { ...given, SystemDiskSize: '40' }), {
+      code: 'InvalidSystemDiskSize.Unsupported',
+    })
+    await assert.rejects(call('UploadImage', { RegionId: NAMES.RegionId, ImageName: NAMES.ImageName }), {
+      code: 'MissingOssObjectPath',
+    })
+  }
+
   /** As Terraform's ecd_snapshot and ecd_image go about it, with every parameter there is, and the refusals. */
   async function snapshotFlow(call: (action: string, given: Record<string, string>) => Promise<Answer>) {
     const { app } = bench
@@ -277,17 +308,19 @@ suite('official clients', () => {
     // Terraform's way: the parameters in a form.
     ['openapi-client, ACS3, form', undefined, true],
   ] as const) {
-    test(`snapshots: ${name}`, async () => {
+    test(`snapshots and uploads: ${name}`, async () => {
       const call = openApi(algorithm)
       await snapshotFlow((action, given) => call(action, given, inBody))
+      await uploadFlow((action, given) => call(action, given, inBody))
     })
   }
 
   for (const method of ['GET', 'POST'] as const) {
-    test(`snapshots: pop-core, ${method}`, async () => {
+    test(`snapshots and uploads: pop-core, ${method}`, async () => {
       const options = { accessKeyId: KEY.keyId, accessKeySecret: KEY.secret, endpoint: `http://${host}` }
       const client = new RpcClient({ ...options, apiVersion: '2020-09-30' })
       await snapshotFlow((action, given) => client.request<Answer>(action, given, { method }))
+      await uploadFlow((action, given) => client.request<Answer>(action, given, { method }))
     })
   }
 })

@@ -34,7 +34,7 @@ interface Visit {
 }
 
 /** The door that speaks WUYING Workspace: `ecd`, version 2020-09-30, RPC style. `handle` never rejects. */
-export function createWuyingDoor(options: WuyingDoorOptions): Required<Door> {
+export function createWuyingDoor(options: WuyingDoorOptions): Required<Pick<Door, 'handle' | 'refuse'>> {
   const windowMs = options.clockWindowMs ?? CLOCK_WINDOW_MS
   const operations = new Map(OPERATIONS.map((operation) => [operation.name, operation]))
 

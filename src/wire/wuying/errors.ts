@@ -51,6 +51,12 @@ const fieldCode =
  * §3 for the service's, of which most are our proposals (docs/wire-wuying.md says which).
  */
 const TABLE: readonly Row[] = [
+  // Before the gateway's own: a file may be refused for being too large, which says nothing of the request.
+  { kind: 'absent', subject: 'file', code: 'InvalidOssObjectPath.NotFound', status: 404 },
+  { kind: 'denied', subject: 'file', code: 'InvalidOssObjectPath.AccessDenied', status: 400 },
+  { kind: 'invalid', subject: 'file', code: 'InvalidOssObjectPath.NotSupported', status: 400 },
+  { kind: 'invalid', reason: 'address', code: 'InvalidOssObjectPath.Forbidden', status: 400 },
+  { kind: 'invalid', reason: 'url', code: 'InvalidOssObjectPath.Malformed', status: 400 },
   gateway('signature-mismatch', 'SignatureDoesNotMatch', 400),
   gateway('key-unknown', 'InvalidAccessKeyId.NotFound', 404, 'Specified access key is not found.'),
   gateway('key-inactive', 'InvalidAccessKeyId.Inactive', 400, 'Specified access key is disabled.'),

@@ -81,6 +81,10 @@ export const LEAST: Record<string, Record<string, string>> = {
   StopDesktops: { 'DesktopId.1': DESKTOP },
   DeleteDesktops: { 'DesktopId.1': DESKTOP },
   CreateImage: { DesktopId: DESKTOP },
+  UploadImage: {
+    ImageName: 'uploaded',
+    OssObjectPath: 'https://bucket:oss-cn-hangzhou.example.com/a/disk.qcow2',
+  },
   DescribeImages: {},
   DeleteImages: { 'ImageId.1': OWN },
   CreateSnapshot: { DesktopId: DESKTOP, SnapshotName: 'first', SourceDiskType: 'SYSTEM' },

@@ -38,6 +38,7 @@ export function fakeImage(name: string, change: Partial<Image> = {}): Image {
     consistency: 'crash',
     parent: undefined,
     cleaning: undefined,
+    imported: undefined,
     snapshotIds: [],
     dataBytes: 0,
     storedBytes: 0,

@@ -112,7 +112,10 @@ export function createFakeApp(): FakeApp {
         return { imageId: fakeCore<ImageId>(`image-${calls.length}`), taskId: TASK_ID }
       },
       copy: never,
-      import: never,
+      async import(caller, input) {
+        await taken('images.import', caller, input)
+        return { imageId: fakeCore<ImageId>(`image-${calls.length}`), taskId: TASK_ID }
+      },
       async list(caller, filter, paging) {
         await taken('images.list', caller, { filter, paging })
         return pageOf(
@@ -183,6 +186,11 @@ export function createFakeApp(): FakeApp {
     },
     tasks: { list: never, get: never, wait: never, cancel: never, verify: never },
     store: { collect: never, scrub: never, usage: never },
+    uploads: {
+      ...{ create: never, list: never, get: never, remove: never },
+      ...{ find: never, receive: never, abandon: never },
+    },
+    exports: { create: never, open: never, inventory: never },
   }
   return app
 }
@@ -220,7 +228,7 @@ export function createFakeKeyring(keys: readonly FakeKey[]): FakeKeyring {
 }
 
 export interface Bench {
-  readonly door: Required<Door>
+  readonly door: Required<Pick<Door, 'handle' | 'refuse'>>
   readonly app: FakeApp
   readonly keyring: FakeKeyring
   readonly bugs: unknown[]

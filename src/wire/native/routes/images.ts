@@ -83,40 +83,6 @@ export const imageRoutes: readonly Route[] = [
   }),
   route({
     method: 'POST',
-    path: '/v1/images/import',
-    useCase: 'images.import',
-    about: 'Makes an image from a raw disk file in the import folder of the server.',
-    status: 202,
-    fields: {
-      ...place,
-      fileName: text(255, { lengthMin: 1 }),
-      name,
-      description,
-      kind: withDefault(oneOf('base', 'custom'), 'custom'),
-      osType: withDefault(oneOf('Linux', 'Windows'), 'Linux'),
-      osName: withDefault(text(128), ''),
-      firmware: withDefault(oneOf('bios', 'uefi'), 'bios'),
-      bus: withDefault(oneOf('virtio-blk', 'virtio-scsi'), 'virtio-blk'),
-    },
-    async run({ app, caller, region }, parameters) {
-      const { fileName, kind, osType, osName, firmware, bus } = parameters
-      const made = await app.images.import(caller, {
-        regionId: region(parameters.region),
-        projectId: parameters.project,
-        fileName,
-        name: parameters.name,
-        description: parameters.description,
-        kind,
-        osType,
-        osName,
-        firmware,
-        bus,
-      })
-      return { imageId: spellId('image', made.imageId, 'native'), taskId: task(made.taskId) }
-    },
-  }),
-  route({
-    method: 'POST',
     path: '/v1/images/capture',
     useCase: 'images.capture',
     about:

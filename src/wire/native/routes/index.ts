@@ -1,6 +1,8 @@
 import type { Route } from '../route.ts'
 import { consoleRoutes } from './console.ts'
+import { exportRoutes } from './exports.ts'
 import { imageRoutes } from './images.ts'
+import { importRoutes } from './imports.ts'
 import { machineRoutes } from './machines.ts'
 import { projectRoutes } from './projects.ts'
 import { regionRoutes } from './regions.ts'
@@ -8,6 +10,7 @@ import { snapshotPolicyRoutes } from './snapshot-policies.ts'
 import { snapshotRoutes } from './snapshots.ts'
 import { storeRoutes } from './store.ts'
 import { taskRoutes } from './tasks.ts'
+import { uploadRoutes } from './uploads.ts'
 import { userRoutes } from './users.ts'
 
 /** Every route of the native door, in the order of docs/api.md. */
@@ -16,6 +19,9 @@ export const routes: readonly Route[] = [
   ...projectRoutes,
   ...userRoutes,
   ...imageRoutes,
+  ...importRoutes,
+  ...uploadRoutes,
+  ...exportRoutes,
   ...snapshotRoutes,
   ...snapshotPolicyRoutes,
   ...machineRoutes,

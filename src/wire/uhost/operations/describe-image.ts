@@ -1,6 +1,6 @@
 import type { ImageFilter } from '../../../app/contract.ts'
 import { findId, type ImageId, spellId } from '../../../image/ids.ts'
-import type { Image } from '../../../image/image.ts'
+import { descriptionOrReason, type Image } from '../../../image/image.ts'
 import { gibCeil } from '../../../image/region.ts'
 import { defineOperation, PLACE, placeOf } from '../operation.ts'
 import { accepted, optional, withDefault } from '../parameter.ts'
@@ -59,7 +59,7 @@ function imageRow(image: Image, zone: string) {
     Features: [],
     FuncType: 'uhost',
     State: stateWord(image),
-    ImageDescription: image.description,
+    ImageDescription: descriptionOrReason(image),
     CreateTime: Math.floor(image.createdAtMs / 1000),
     ImageSize: gibCeil(image.disks[0]?.sizeBytes ?? 0),
     MinimalCPU: '',

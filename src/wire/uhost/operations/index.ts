@@ -7,6 +7,7 @@ import { describeUHostInstance } from './describe-uhost-instance.ts'
 import { getImageCopyProgress } from './get-image-copy-progress.ts'
 import { getProjectList } from './get-project-list.ts'
 import { getRegion } from './get-region.ts'
+import { importCustomImage } from './import-custom-image.ts'
 import { poweroffUHostInstance } from './poweroff-uhost-instance.ts'
 import { startUHostInstance } from './start-uhost-instance.ts'
 import { stopUHostInstance } from './stop-uhost-instance.ts'
@@ -19,6 +20,7 @@ export const OPERATIONS: readonly Operation[] = [
   getProjectList,
   describeImage,
   createCustomImage,
+  importCustomImage,
   copyCustomImage,
   getImageCopyProgress,
   terminateCustomImage,

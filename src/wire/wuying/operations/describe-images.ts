@@ -1,6 +1,6 @@
 import type { ImageFilter } from '../../../app/contract.ts'
 import { findId, spellId } from '../../../image/ids.ts'
-import type { Image } from '../../../image/image.ts'
+import { descriptionOrReason, type Image } from '../../../image/image.ts'
 import { gibCeil } from '../../../image/region.ts'
 import { operation } from '../operation.ts'
 import { nextToken, pagingOf, pagingParameters } from '../page.ts'
@@ -69,7 +69,7 @@ function packImage(image: Image): Readonly<Record<string, unknown>> {
   return {
     ImageId: spellId('image', image.id, 'wuying'),
     Name: image.name,
-    Description: image.description,
+    Description: descriptionOrReason(image),
     ImageType: image.kind === 'base' ? 'SYSTEM' : 'CUSTOM',
     Status: spellImageStatus(image.state),
     Progress: `${Math.floor(image.progressPermille / 10)}%`,

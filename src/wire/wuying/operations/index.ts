@@ -12,6 +12,7 @@ import { describeSnapshots } from './describe-snapshots.ts'
 import { resetSnapshot } from './reset-snapshot.ts'
 import { startDesktops } from './start-desktops.ts'
 import { stopDesktops } from './stop-desktops.ts'
+import { uploadImage } from './upload-image.ts'
 
 /** Every operation of this door, in the order of the reference. */
 export const OPERATIONS: readonly Operation[] = [
@@ -22,6 +23,7 @@ export const OPERATIONS: readonly Operation[] = [
   stopDesktops,
   deleteDesktops,
   createImage,
+  uploadImage,
   describeImages,
   deleteImages,
   createSnapshot,

@@ -1,0 +1,92 @@
+import { createHash } from 'node:crypto'
+import type { Extent } from '../../disk/contract.ts'
+import type { FileLayout } from '../../disk/layouts/contract.ts'
+import { cut } from '../../disk/layouts/cut.ts'
+import { makeLayout } from '../../disk/layouts/layout.ts'
+import { Fault } from '../../image/fault.ts'
+import { MapDisk } from '../../store/reader.ts'
+import type { RegionStore } from '../../store/region.ts'
+import type { ExportJob } from '../store-jobs.ts'
+import { ExportDisk, type Wanted } from './export-disk.ts'
+import { extentsOf, type Runs, runsOf } from './export-runs.ts'
+
+/** Zeroes of the file that are worth being told apart from what has to be made. */
+const ZERO_RUN_BYTES_MIN = 1024 * 1024
+
+/** What everything inside of the file that is not the disk's is made from; equal for equal bytes. */
+export function exportSeed({ digest, diskIndex, format }: ExportJob): Buffer {
+  return createHash('sha256').update(`${digest} ${diskIndex} ${format}`).digest().subarray(0, 16)
+}
+
+/** A disk of an image as a file that is not there: any range of it is made when it is asked for. */
+export class ExportSource {
+  readonly layout: FileLayout
+  /** Of the disk, what holds data. */
+  readonly dataRuns: Runs
+  /** Of the file, the longer runs of zeroes. */
+  readonly zeroRuns: Runs
+  readonly #disk: ExportDisk
+
+  private constructor(disk: ExportDisk, layout: FileLayout, dataRuns: Runs) {
+    this.#disk = disk
+    this.layout = layout
+    this.dataRuns = dataRuns
+    this.zeroRuns = zeroRunsOf(layout)
+  }
+
+  /**
+   * `dataRuns`: as an earlier source of the same disk told them. Faults: 'absent' 'image', 'absent' 'disk'; those of
+   * `makeLayout`; 'corrupt'.
+   */
+  static async open(
+    region: RegionStore,
+    job: ExportJob,
+    dataRuns: Runs | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<ExportSource> {
+    const disk = (await region.getImage(job.digest, signal)).disks[job.diskIndex]
+    if (disk === undefined) {
+      throw new Fault('absent', `The image has no disk ${job.diskIndex}.`, { subject: 'disk' })
+    }
+    const { sizeBytes } = disk
+    const extents =
+      dataRuns === undefined
+        ? await new MapDisk(region, disk).extents(0, sizeBytes, signal)
+        : extentsOf(dataRuns, sizeBytes)
+    const layout = makeLayout(job.format, { sizeBytes, extents, seed: exportSeed(job) })
+    return new ExportSource(new ExportDisk(region, disk), layout, dataRuns ?? runsOf(extents.filter(isData)))
+  }
+
+  /** [offset, offset + lengthBytes) of the file, in memory that is nobody else's. Faults as `ExportDisk.read`. */
+  async make(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Buffer<ArrayBuffer>> {
+    const slab = Buffer.allocUnsafeSlow(lengthBytes)
+    const wanted: Wanted[] = []
+    let at = 0
+    for (const piece of cut(this.layout, offset, lengthBytes)) {
+      const target = slab.subarray(at, at + piece.lengthBytes)
+      if (piece.is === 'made') target.set(piece.make())
+      else if (piece.is === 'zero') target.fill(0)
+      else wanted.push({ diskOffset: piece.diskOffset, target })
+      at += piece.lengthBytes
+    }
+    if (wanted.length > 0) await this.#disk.read(wanted, signal)
+    return slab
+  }
+}
+
+function zeroRunsOf({ segments }: FileLayout): Runs {
+  const runs: { offset: number; lengthBytes: number }[] = []
+  let at = 0
+  for (const { is, lengthBytes } of segments) {
+    const last = runs.at(-1)
+    if (is === 'zero' && last !== undefined && last.offset + last.lengthBytes === at) {
+      last.lengthBytes += lengthBytes
+    } else if (is === 'zero') runs.push({ offset: at, lengthBytes })
+    at += lengthBytes
+  }
+  return runsOf(runs.filter(({ lengthBytes }) => lengthBytes >= ZERO_RUN_BYTES_MIN))
+}
+
+function isData({ holds }: Extent): boolean {
+  return holds === 'data'
+}

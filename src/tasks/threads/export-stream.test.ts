@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import type { Digest, RegionId } from '../../image/ids.ts'
+import type { Lane } from './export-lane.ts'
+import { cutAtRuns, extentsOf, runsOf } from './export-runs.ts'
+import { ExportStream } from './export-stream.ts'
+import type { ExportAsk } from './export-thread.ts'
+import type { RegionPlace } from './region.ts'
+
+const MIB = 1024 * 1024
+const SIZE_BYTES = 100 * MIB
+
+/** A stream over a thread that answers when the test says so. */
+function stand(zeroes: readonly { offset: number; lengthBytes: number }[] = []) {
+  const asked: { ask: ExportAsk; answer: PromiseWithResolvers<unknown> }[] = []
+  const thread = {
+    isOver: false,
+    ask(ask: ExportAsk) {
+      const answer = Promise.withResolvers<unknown>()
+      asked.push({ ask, answer })
+      return answer.promise
+    },
+  }
+  const lane = { thread, load: 0 } as unknown as Lane
+  const abort = new AbortController()
+  const stream = new ExportStream({
+    place: {} as RegionPlace,
+    job: { regionId: 'r' as RegionId, digest: '' as Digest, diskIndex: 0, format: 'raw' },
+    plan: { sizeBytes: SIZE_BYTES, dataRuns: runsOf([]), zeroRuns: runsOf(zeroes) },
+    laneFor: () => lane,
+    signal: abort.signal,
+  })
+  const made = () => asked.filter(({ ask }) => ask.is === 'make' || ask.is === 'pack')
+  const closes = () => asked.filter(({ ask }) => ask.is === 'close').length
+  return { stream, made, closes, abort, lane }
+}
+
+describe('a stream of an export', () => {
+  test('asks eight MiB ahead of a reader that stands still, and no more', async () => {
+    const { stream, made } = stand()
+    const body = stream.range(0, SIZE_BYTES)[Symbol.asyncIterator]()
+    const first = body.next()
+    await turn()
+    assert.equal(made().length, 8)
+    for (const { answer } of made()) answer.resolve(new Uint8Array(MIB))
+    await first
+    await turn()
+    assert.equal(made().length, 8)
+    await body.next()
+    assert.equal(made().length, 9)
+  })
+
+  test('hands pieces out in their order, and a failure at its place', async () => {
+    const { stream, made, closes } = stand()
+    const failure = new Error('the third')
+    const got: number[] = []
+    const reading = (async () => {
+      for await (const bytes of stream.range(0, 6 * MIB)) got.push(bytes[0] as number)
+    })()
+    await turn()
+    for (const [i, { answer }] of [...made().entries()].reverse()) {
+      if (i === 2) answer.reject(failure)
+      else answer.resolve(new Uint8Array(MIB).fill(i))
+    }
+    await assert.rejects(reading, failure)
+    assert.deepEqual(got, [0, 1])
+    assert.equal(closes(), 1)
+  })
+
+  test('is cancelled while its thread says nothing', async () => {
+    const { stream, abort, closes } = stand()
+    const reason = new Error('cancelled')
+    const reading = Array.fromAsync(stream.range(0, SIZE_BYTES))
+    await turn()
+    abort.abort(reason)
+    await assert.rejects(reading, reason)
+    assert.equal(closes(), 1)
+  })
+
+  test('leaves its thread when it is left', async () => {
+    const { stream, made, closes, lane } = stand()
+    const reading = (async () => {
+      for await (const _bytes of stream.range(0, SIZE_BYTES)) break
+    })()
+    await turn()
+    assert.equal(lane.load, 8)
+    made()[0]?.answer.resolve(new Uint8Array(MIB))
+    await reading
+    assert.equal(closes(), 1)
+  })
+
+  test('asks nobody for long runs of zeroes, and packs one frame of them once', async () => {
+    const zeroes = { offset: MIB, lengthBytes: SIZE_BYTES - 2 * MIB }
+    const plain = stand([zeroes])
+    const reading = Array.fromAsync(plain.stream.range(0, SIZE_BYTES))
+    await turn()
+    plain.made()[0]?.answer.resolve(new Uint8Array(MIB))
+    // Asked for when the others come near.
+    while (plain.made().length < 2) await turn()
+    plain.made()[1]?.answer.resolve(new Uint8Array(MIB))
+    const lengths = (await reading).map(({ length }) => length)
+    assert.deepEqual([lengths.length, new Set(lengths)], [100, new Set([MIB])])
+
+    const packed = stand([zeroes])
+    const packing = Array.fromAsync(packed.stream.packed())
+    for (let answered = 0; answered < 4; await turn()) {
+      for (const { answer } of packed.made().slice(answered)) {
+        answer.resolve(new Uint8Array(1))
+        answered++
+      }
+    }
+    // A MiB, 24 frames of zeroes that are one, what is left of them, a MiB.
+    assert.equal((await packing).length, 27)
+    assert.equal(packed.made().length, 4)
+  })
+})
+
+describe('runs', () => {
+  test('a range is cut where runs begin and end', () => {
+    const runs = runsOf([
+      { offset: 10, lengthBytes: 10 },
+      { offset: 30, lengthBytes: 5 },
+    ])
+    const cuts = (offset: number, end: number) =>
+      [...cutAtRuns(runs, offset, end, 8)].map((item) => [item.offset, item.lengthBytes, item.isInRun])
+    assert.deepEqual(cuts(0, 40), [
+      [0, 8, false],
+      [8, 2, false],
+      [10, 8, true],
+      [18, 2, true],
+      [20, 8, false],
+      [28, 2, false],
+      [30, 5, true],
+      [35, 5, false],
+    ])
+    assert.deepEqual(cuts(15, 16), [[15, 1, true]])
+    assert.deepEqual(cuts(20, 21), [[20, 1, false]])
+    assert.deepEqual(cuts(35, 36), [[35, 1, false]])
+    assert.deepEqual(cuts(5, 5), [])
+  })
+
+  test('runs of data tell the extents of their disk', () => {
+    assert.deepEqual(extentsOf(runsOf([]), 1024), [{ offset: 0, lengthBytes: 1024, holds: 'zero' }])
+    assert.deepEqual(extentsOf(runsOf([{ offset: 512, lengthBytes: 512 }]), 2048), [
+      { offset: 0, lengthBytes: 512, holds: 'zero' },
+      { offset: 512, lengthBytes: 512, holds: 'data' },
+      { offset: 1024, lengthBytes: 1024, holds: 'zero' },
+    ])
+  })
+})

@@ -1,0 +1,183 @@
+import { createHash } from 'node:crypto'
+import { constants, zstdCompressSync } from 'node:zlib'
+import { Fault } from '../../image/fault.ts'
+import { inOrder } from '../../store/in-order.ts'
+import type { RegionStore } from '../../store/region.ts'
+import type { ExportJob } from '../store-jobs.ts'
+import { cutAtRuns, type Runs, SLAB_BYTES } from './export-runs.ts'
+import { ExportSource } from './export-source.ts'
+import { openRegion, type RegionPlace } from './region.ts'
+import { answer } from './talk.ts'
+
+/** What the export threads are asked: see `Exports`. `key`: of a stream, between its 'open' and its 'close'. */
+export type ExportAsk =
+  /** What of the file is zero, and which runs of the disk are not, unless these are known. */
+  | { readonly is: 'describe'; readonly place: RegionPlace; readonly job: ExportJob; readonly known: boolean }
+  | {
+      readonly is: 'open'
+      readonly key: number
+      readonly place: RegionPlace
+      readonly job: ExportJob
+      readonly dataRuns: Runs
+    }
+  /** Bytes of the file; or these as one zstd frame; or their SHA-256. */
+  | {
+      readonly is: 'make' | 'pack' | 'hash'
+      readonly key: number
+      readonly offset: number
+      readonly lengthBytes: number
+    }
+  | { readonly is: 'close'; readonly key: number }
+
+/** What a 'describe' answers; undefined where it was known and the image is still there. */
+export interface ExportPlan {
+  readonly sizeBytes: number
+  readonly dataRuns: Runs
+  readonly zeroRuns: Runs
+}
+
+interface Stream {
+  readonly source: Promise<ExportSource>
+  readonly abort: AbortController
+}
+
+/** Slabs that are read while others are hashed. */
+const HASHED_AHEAD = 4
+const ZSTD_LEVEL = 3
+/** Layouts are kept for the next range of the same file. */
+const SOURCES_MAX = 8
+
+const regions = new Map<string, Promise<RegionStore>>()
+const sources = new Map<string, Promise<ExportSource>>()
+const streams = new Map<number, Stream>()
+/** What was hashed last, for whoever reads it now. */
+let hashed: { readonly source: ExportSource; readonly slabs: Map<number, Buffer<ArrayBuffer>> } | undefined
+let lastHash: Promise<unknown> = Promise.resolve()
+
+function regionOf(place: RegionPlace): Promise<RegionStore> {
+  return keep(regions, place.regionId, () => openRegion(place))
+}
+
+function sourceOf(place: RegionPlace, job: ExportJob, dataRuns: Runs | undefined): Promise<ExportSource> {
+  const key = [job.regionId, job.digest, job.diskIndex, job.format].join(' ')
+  const source = keep(sources, key, async () =>
+    ExportSource.open(await regionOf(place), job, dataRuns, undefined),
+  )
+  for (const oldest of sources.keys()) {
+    if (sources.size <= SOURCES_MAX) break
+    sources.delete(oldest)
+  }
+  return source
+}
+
+/** What is there under the key, or else made; a failure is not kept. The last one asked for is the last in the map. */
+function keep<Value>(
+  map: Map<string, Promise<Value>>,
+  key: string,
+  make: () => Promise<Value>,
+): Promise<Value> {
+  let value = map.get(key)
+  if (value === undefined) {
+    value = make()
+    const made = value
+    made.catch(() => {
+      if (map.get(key) === made) map.delete(key)
+    })
+  } else map.delete(key)
+  map.set(key, value)
+  return value
+}
+
+async function reply(ask: ExportAsk): Promise<unknown> {
+  switch (ask.is) {
+    case 'describe':
+      return describe(ask.place, ask.job, ask.known)
+    case 'open': {
+      const source = sourceOf(ask.place, ask.job, ask.dataRuns)
+      // Whoever asks the stream for bytes hears of it.
+      source.catch(() => {})
+      streams.set(ask.key, { source, abort: new AbortController() })
+      return undefined
+    }
+    case 'close':
+      streams.get(ask.key)?.abort.abort(new Fault('unavailable', 'Nobody reads this export any more.'))
+      streams.delete(ask.key)
+      return undefined
+    case 'make':
+    case 'pack':
+    case 'hash': {
+      const stream = streams.get(ask.key)
+      if (stream === undefined) throw new Fault('unavailable', 'This export was closed.')
+      return WAYS[ask.is](await stream.source, ask.offset, ask.lengthBytes, stream.abort.signal)
+    }
+    default:
+      throw ask satisfies never
+  }
+}
+
+async function describe(place: RegionPlace, job: ExportJob, known: boolean): Promise<ExportPlan | undefined> {
+  // Even of a file that is known: its image may be gone by now.
+  await (await regionOf(place)).getImage(job.digest)
+  if (known) return undefined
+  const source = await sourceOf(place, job, undefined)
+  return { sizeBytes: source.layout.sizeBytes, dataRuns: source.dataRuns, zeroRuns: source.zeroRuns }
+}
+
+const WAYS = {
+  async make(source: ExportSource, offset: number, lengthBytes: number, signal: AbortSignal) {
+    const slab = hashed?.source === source ? hashed.slabs.get(offset) : undefined
+    if (slab?.length !== lengthBytes) return source.make(offset, lengthBytes, signal)
+    hashed?.slabs.delete(offset)
+    return slab
+  },
+  /**
+   * A frame of its own, which tells its length: frames that follow each other are one file to every reader, and several
+   * threads can make them.
+   */
+  async pack(source: ExportSource, offset: number, lengthBytes: number, signal: AbortSignal) {
+    const plain = await source.make(offset, lengthBytes, signal)
+    const packed = zstdCompressSync(plain, {
+      pledgedSrcSize: plain.length,
+      params: {
+        [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL,
+        [constants.ZSTD_c_checksumFlag]: 1,
+      },
+    })
+    // In memory that can be handed over.
+    return packed.byteLength === packed.buffer.byteLength ? packed : Uint8Array.from(packed)
+  },
+  /** One at a time, so that what is kept for the readers of what was hashed stays one range. */
+  hash(source: ExportSource, offset: number, lengthBytes: number, signal: AbortSignal) {
+    const hashing = lastHash.then(() => hashRange(source, offset, lengthBytes, signal))
+    lastHash = hashing.catch(() => {})
+    return hashing
+  },
+}
+
+async function hashRange(
+  source: ExportSource,
+  offset: number,
+  lengthBytes: number,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const hash = createHash('sha256')
+  const slabs = new Map<number, Buffer<ArrayBuffer>>()
+  // What was kept for others is made again where they still want it.
+  hashed = undefined
+  const items = cutAtRuns(source.zeroRuns, offset, offset + lengthBytes, SLAB_BYTES)
+  const made = inOrder(items, HASHED_AHEAD, (item) => source.make(item.offset, item.lengthBytes, signal))
+  for await (const [item, slab] of made) {
+    signal.throwIfAborted()
+    hash.update(slab)
+    if (!item.isInRun) slabs.set(item.offset, slab)
+  }
+  hashed = { source, slabs }
+  return hash.digest()
+}
+
+/** What a piece of the pool lies in would go with it. */
+answer(reply, (result) =>
+  result instanceof Uint8Array && result.byteLength === result.buffer.byteLength
+    ? [result.buffer as ArrayBuffer]
+    : [],
+)
