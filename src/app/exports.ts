@@ -28,7 +28,7 @@ const OPEN_COUNT_MAX = 24
 /** Of one link, and of one project: so many readers of the same bytes are as good as any more. */
 const LINK_OPEN_MAX = 8
 const PROJECT_OPEN_MAX = 16
-/** A reader that takes less than this, on average over so long, is not reading: its place is for another. */
+/** A reader that takes less than this in so long a time of waiting for it is not reading: its place is for another. */
 const SLOW_BYTES = 2 * 1024 * 1024
 const SLOW_MS = 120_000
 const DIGEST_COUNT_MAX = 4
@@ -264,21 +264,27 @@ export function createExports(parts: Parts, guard: Guard): Transfers['exports'] 
   }
 }
 
+/**
+ * Ends with `end`, however it ends. Only the time in which the reader takes nothing counts against it: making the next piece
+ * may take long, and there may be little to send of much that is zero.
+ */
 async function* until(
   body: AsyncIterable<Uint8Array>,
   end: () => void,
   clock: () => number,
 ): AsyncGenerator<Uint8Array> {
-  let sinceMs = clock()
+  let waitedMs = 0
   let takenBytes = 0
   try {
     for await (const piece of body) {
+      const handedOutMs = clock()
       yield piece
+      waitedMs += clock() - handedOutMs
       takenBytes += piece.length
-      if (clock() - sinceMs < SLOW_MS) continue
+      if (waitedMs < SLOW_MS) continue
       if (takenBytes < SLOW_BYTES)
         throw new Fault('unavailable', 'The download was too slow.', { subject: 'file' })
-      sinceMs = clock()
+      waitedMs = 0
       takenBytes = 0
     }
   } finally {

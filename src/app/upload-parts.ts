@@ -145,6 +145,7 @@ export function createReceiver(
     const pace = createPace(clock)
     try {
       for await (const piece of piecesOf(part, signal)) {
+        pace.took(piece.length)
         offsetBytes += piece.length
         if (offsetBytes > bytesMax) throw tooLong(bytesMax)
         if (offsetBytes > reservedBytes) {
@@ -152,10 +153,14 @@ export function createReceiver(
           await charge(row, reservedBytes)
         }
         await writer.write(piece)
-        pace.took(piece.length)
-        if (part.checksum !== undefined) continue
-        if (await lookAtHead()) continue
-        if (offsetBytes - keptBytes >= CHECKPOINT_BYTES) await keep()
+        if (
+          part.checksum === undefined &&
+          !(await lookAtHead()) &&
+          offsetBytes - keptBytes >= CHECKPOINT_BYTES
+        ) {
+          await keep()
+        }
+        pace.asks()
       }
       await checkPart(writer, part)
       if (offsetBytes !== lengthBytes && offsetBytes - row.offsetBytes < PART_BYTES_MIN) throw tooSmall()
@@ -254,12 +259,15 @@ const tooSmall = () =>
 
 /** Throws Fault 'unavailable' 'upload' for a line that brings next to nothing. */
 function createPace(clock: () => number) {
-  let sinceMs = clock()
+  let askedMs = clock()
+  let waitedMs = 0
   let tookBytes = 0
   return {
+    /** A piece has come. */
     took(lengthBytes: number): void {
+      waitedMs += clock() - askedMs
       tookBytes += lengthBytes
-      if (clock() - sinceMs < SLOW_MS) return
+      if (waitedMs < SLOW_MS) return
       if (tookBytes < SLOW_BYTES) {
         throw new Fault(
           'unavailable',
@@ -269,8 +277,12 @@ function createPace(clock: () => number) {
           },
         )
       }
-      sinceMs = clock()
+      waitedMs = 0
       tookBytes = 0
+    },
+    /** The next one is asked for: what we did in between is not the sender's time. */
+    asks(): void {
+      askedMs = clock()
     },
   }
 }
