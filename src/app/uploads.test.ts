@@ -157,4 +157,17 @@ describe('uploads over a store', () => {
     await place.sweep()
     assert.deepEqual(await states(), [])
   })
+
+  test('a sender that lets us wait is ended, and what it sent is kept', async () => {
+    const { token } = await begin(8 * MIB)
+    async function* slow() {
+      yield randomBytes(300 * 1024)
+      place.nowMs += 130_000
+      yield randomBytes(1024)
+    }
+    const part = { offsetBytes: 0, partBytes: 8 * MIB, body: slow() }
+    const sent = place.app.uploads.receive(token, part, never())
+    await assert.rejects(sent, (error) => isFault(error, 'unavailable') && /too slowly/.test(error.message))
+    assert.equal((await place.app.uploads.find(token)).offsetBytes, 300 * 1024)
+  })
 })
