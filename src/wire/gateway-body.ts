@@ -95,20 +95,26 @@ export function streamBody(incoming: IncomingMessage, idleMs: number): BodyStrea
   return { bytes: read(), receivedBytes: () => receivedBytes, isStalled: () => isStalled }
 }
 
+/** For callers whose writes never have to wait, and who so never come to read: nothing is taken from them that long. */
+const LISTEN_MS = 100
+
 /**
  * Reads and drops what a caller still sends after its answer, so that it comes to read that; at most `drainBytes` and
- * `lingerMs` of it, then the connection is cut.
+ * `lingerMs` of it, then the connection is cut. What a cut finds unread on the other side is lost, the answer with it.
  */
 export function dropRest(incoming: IncomingMessage, drainBytes: number, lingerMs: number): void {
-  incoming.resume()
   // All of it is here already: nothing of this connection's next request may be touched.
-  if (incoming.complete || incoming.destroyed) return
+  if (incoming.complete || incoming.destroyed) {
+    incoming.resume()
+    return
+  }
   const cut = () => incoming.socket.destroy()
-  const timer = setTimeout(cut, lingerMs).unref()
+  const timers = [setTimeout(() => incoming.resume(), LISTEN_MS), setTimeout(cut, lingerMs).unref()]
   let droppedBytes = 0
   incoming.on('data', (bytes: Buffer) => {
     droppedBytes += bytes.length
     if (droppedBytes > drainBytes) cut()
   })
-  for (const end of ['end', 'close', 'error']) incoming.once(end, () => clearTimeout(timer))
+  incoming.pause()
+  for (const end of ['end', 'close', 'error']) incoming.once(end, () => timers.forEach(clearTimeout))
 }

@@ -299,11 +299,14 @@ test('a refusal before the body was read is read by a caller who is still sendin
   const socket = await open(`${PATCH}transfer-encoding: chunked\r\n\r\n`)
   const piece = Buffer.concat([Buffer.from('100000\r\n'), Buffer.alloc(MIB), Buffer.from('\r\n')])
   let isClosed = false
-  socket.once('close', () => {
+  const closed = new Promise<void>((resolve) => socket.once('close', resolve)).then(() => {
     isClosed = true
   })
-  let sent = 0
-  for (; !isClosed && sent < 4096; sent++) if (!socket.write(piece)) await turn()
+  for (let sent = 0; !isClosed && sent < 4096; sent++) {
+    if (socket.write(piece)) continue
+    const drained = new Promise<void>((resolve) => socket.once('drain', resolve))
+    await Promise.race([drained, closed])
+  }
   assert.ok(isClosed)
 })
 
