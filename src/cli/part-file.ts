@@ -30,8 +30,8 @@ export interface PartFile {
 const BLOCK_BYTES = 4096
 /** Of content that is the same as no other. */
 const UNMARKED: PartMark = { etag: '', sizeBytes: Number.MAX_SAFE_INTEGER }
-/** After so many bytes what was written is made durable, and noted. */
-const NOTE_BYTES = 256 * 1024 ** 2
+/** After so many bytes what was written is made durable, and noted, while more is written. */
+const NOTE_BYTES = 128 * 1024 ** 2
 
 interface Note extends PartMark {
   readonly doneBytes: number
@@ -84,15 +84,36 @@ export async function openPartFile(
       throw writeFailure(part, error as NodeJS.ErrnoException)
     }
   }
-  const takeNote = async () => {
+  let begunBytes = doneBytes
+  let noting: Promise<void> | undefined
+  let lost: unknown
+  /** Resolves when the note is begun: it speaks of what was written until then, while more is written behind that. */
+  const beginNote = async () => {
+    await noting
+    if (lost !== undefined) throw lost
+    begunBytes = doneBytes
     // Zeroes at the end are there too; what an earlier try wrote behind them is not.
-    await handle.truncate(doneBytes)
+    await handle.truncate(begunBytes)
+    noting = writeNote(begunBytes).catch((error: unknown) => {
+      // The kernel tells of lost bytes once: the next sync would not fail for them.
+      lost = error
+    })
+  }
+  const writeNote = async (safeBytes: number) => {
     // What is noted as done has to be there after a crash.
     await handle.datasync()
-    const text = JSON.stringify({ ...(mark ?? UNMARKED), doneBytes, processId: process.pid } satisfies Note)
-    await writeFile(`${notePath}.new`, text)
+    const said: Note = { ...(mark ?? UNMARKED), doneBytes: safeBytes, processId: process.pid }
+    await writeFile(`${notePath}.new`, JSON.stringify(said))
     await rename(`${notePath}.new`, notePath)
-    notedBytes = doneBytes
+    notedBytes = safeBytes
+  }
+  const endNote = async () => {
+    await noting
+    if (lost !== undefined) throw lost
+  }
+  const takeNote = async () => {
+    await beginNote()
+    await endNote()
   }
   try {
     const { size } = await guard(handle.stat())
@@ -112,9 +133,10 @@ export async function openPartFile(
     async append({ lengthBytes, bytes }) {
       if (bytes !== undefined) await guard(writeSparsely(handle, bytes, doneBytes))
       doneBytes += lengthBytes
-      if (doneBytes - notedBytes >= NOTE_BYTES) await guard(takeNote())
+      if (doneBytes - begunBytes >= NOTE_BYTES) await guard(beginNote())
     },
     async finish() {
+      await guard(endNote())
       await guard(handle.truncate(doneBytes))
       await guard(handle.sync())
       await handle.close()

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { inOrder } from '../../store/in-order.ts'
 import type { ExportJob } from '../store-jobs.ts'
-import { SLAB_BYTES } from './export-runs.ts'
+import { cutAtRuns, SLAB_BYTES } from './export-runs.ts'
 import { ExportSource } from './export-source.ts'
 import { openRegion, type RegionPlace } from './region.ts'
 import { inThread } from './thread.ts'
@@ -12,7 +12,7 @@ export interface DigestData {
 }
 
 /** Slabs that are read while others are decoded and hashed. */
-const SLABS_AHEAD = 6
+const SLABS_AHEAD = 3
 const TELL_BYTES = 32 * 1024 * 1024
 
 inThread(async ({ place, job }: DigestData, { signal, tell }) => {
@@ -22,14 +22,14 @@ inThread(async ({ place, job }: DigestData, { signal, tell }) => {
     const totalBytes = source.layout.sizeBytes
     const hash = createHash('sha256')
     let doneBytes = 0
-    const made = inOrder(offsetsOf(totalBytes), SLABS_AHEAD, (offset) =>
-      source.make(offset, Math.min(SLAB_BYTES, totalBytes - offset), signal),
-    )
-    for await (const [, slab] of made) {
+    let toldBytes = 0
+    const items = cutAtRuns(source.zeroRuns, 0, totalBytes, SLAB_BYTES)
+    for await (const [, slab] of inOrder(items, SLABS_AHEAD, (item) => source.look(item, signal))) {
       signal.throwIfAborted()
       hash.update(slab)
       doneBytes += slab.length
-      if (doneBytes % TELL_BYTES === 0 || doneBytes === totalBytes) {
+      if (doneBytes - toldBytes >= TELL_BYTES || doneBytes === totalBytes) {
+        toldBytes = doneBytes
         tell({ doneBytes, totalBytes, movedBytes: 0 })
         // Zeroes need no read to wait for: this is where we hear that we are to stop.
         await new Promise(setImmediate)
@@ -40,7 +40,3 @@ inThread(async ({ place, job }: DigestData, { signal, tell }) => {
     region.close()
   }
 })
-
-function* offsetsOf(sizeBytes: number): Iterable<number> {
-  for (let offset = 0; offset < sizeBytes; offset += SLAB_BYTES) yield offset
-}

@@ -31,8 +31,11 @@ export function extentsOf({ offsets, lengths }: Runs, sizeBytes: number): Extent
   return extents
 }
 
-/** What an exported file is handed out in: few messages, and little memory however many wait. */
-export const SLAB_BYTES = 1024 * 1024
+/**
+ * What an exported file is handed out in: as much as makes one read of a pack bring many chunks, and no more, for some of
+ * these wait for each reader.
+ */
+export const SLAB_BYTES = 4 * 1024 * 1024
 
 /** A piece of work: to be made, or in a run and therefore known. */
 export interface Item {

@@ -8,10 +8,11 @@ import { MapDisk } from '../../store/reader.ts'
 import type { RegionStore } from '../../store/region.ts'
 import type { ExportJob } from '../store-jobs.ts'
 import { ExportDisk, type Wanted } from './export-disk.ts'
-import { extentsOf, type Runs, runsOf } from './export-runs.ts'
+import { extentsOf, type Item, type Runs, runsOf, SLAB_BYTES } from './export-runs.ts'
 
 /** Zeroes of the file that are worth being told apart from what has to be made. */
 const ZERO_RUN_BYTES_MIN = 1024 * 1024
+const ZEROES = Buffer.alloc(SLAB_BYTES)
 
 /** What everything inside of the file that is not the disk's is made from; equal for equal bytes. */
 export function exportSeed({ digest, diskIndex, format }: ExportJob): Buffer {
@@ -55,6 +56,12 @@ export class ExportSource {
         : extentsOf(dataRuns, sizeBytes)
     const layout = makeLayout(job.format, { sizeBytes, extents, seed: exportSeed(job) })
     return new ExportSource(new ExportDisk(region, disk), layout, dataRuns ?? runsOf(extents.filter(isData)))
+  }
+
+  /** A piece of at most a slab, only to be looked at: zeroes that are known are the same memory each time. */
+  async look(item: Item, signal?: AbortSignal): Promise<Buffer<ArrayBuffer>> {
+    const { offset, lengthBytes, isInRun } = item
+    return isInRun ? ZEROES.subarray(0, lengthBytes) : this.make(offset, lengthBytes, signal)
   }
 
   /** [offset, offset + lengthBytes) of the file, in memory that is nobody else's. Faults as `ExportDisk.read`. */

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Digest, RegionId } from '../../image/ids.ts'
 import type { Lane } from './export-lane.ts'
-import { cutAtRuns, extentsOf, runsOf } from './export-runs.ts'
+import { cutAtRuns, extentsOf, runsOf, SLAB_BYTES } from './export-runs.ts'
 import { ExportStream } from './export-stream.ts'
 import type { ExportAsk } from './export-thread.ts'
 import type { RegionPlace } from './region.ts'
@@ -37,18 +37,43 @@ function stand(zeroes: readonly { offset: number; lengthBytes: number }[] = []) 
 }
 
 describe('a stream of an export', () => {
-  test('asks eight MiB ahead of a reader that stands still, and no more', async () => {
+  test('asks 16 MiB ahead of a reader that stands still, and no more', async () => {
     const { stream, made } = stand()
     const body = stream.range(0, SIZE_BYTES)[Symbol.asyncIterator]()
     const first = body.next()
     await turn()
-    assert.equal(made().length, 8)
-    for (const { answer } of made()) answer.resolve(new Uint8Array(MIB))
+    assert.equal(made().length, 4)
+    for (const { answer } of made()) answer.resolve(new Uint8Array(SLAB_BYTES))
     await first
     await turn()
-    assert.equal(made().length, 8)
+    assert.equal(made().length, 4)
     await body.next()
-    assert.equal(made().length, 9)
+    assert.equal(made().length, 5)
+  })
+
+  test('zeroes do not count as what is asked ahead, but not all of many are asked for', async () => {
+    const every = Array.from({ length: 10 }, (_, i) => ({ offset: (10 * i + 1) * MIB, lengthBytes: 9 * MIB }))
+    const { stream, made } = stand(every)
+    const body = stream.range(0, SIZE_BYTES)[Symbol.asyncIterator]()
+    const first = body.next()
+    await turn()
+    // One MiB before each run of zeroes: all of it is less than what may wait.
+    assert.equal(made().length, 10)
+    for (const { answer } of made()) answer.resolve(new Uint8Array(MIB))
+    assert.equal((await first).value?.length, MIB)
+    await body.return?.()
+
+    const stepBytes = MIB + 4096
+    const many = Array.from({ length: 1000 }, (_, i) => ({ offset: i * stepBytes + 4096, lengthBytes: MIB }))
+    const long = stand(many)
+    const reading = long.stream.range(0, 1000 * stepBytes)[Symbol.asyncIterator]()
+    const next = reading.next()
+    await turn()
+    // Every other piece of 64: there may be millions.
+    assert.equal(long.made().length, 32)
+    for (const { answer } of long.made()) answer.resolve(new Uint8Array(4096))
+    await next
+    await reading.return?.()
   })
 
   test('hands pieces out in their order, and a failure at its place', async () => {
@@ -56,12 +81,12 @@ describe('a stream of an export', () => {
     const failure = new Error('the third')
     const got: number[] = []
     const reading = (async () => {
-      for await (const bytes of stream.range(0, 6 * MIB)) got.push(bytes[0] as number)
+      for await (const bytes of stream.range(0, 4 * SLAB_BYTES)) got.push(bytes[0] as number)
     })()
     await turn()
     for (const [i, { answer }] of [...made().entries()].reverse()) {
       if (i === 2) answer.reject(failure)
-      else answer.resolve(new Uint8Array(MIB).fill(i))
+      else answer.resolve(new Uint8Array(SLAB_BYTES).fill(i))
     }
     await assert.rejects(reading, failure)
     assert.deepEqual(got, [0, 1])
@@ -84,8 +109,8 @@ describe('a stream of an export', () => {
       for await (const _bytes of stream.range(0, SIZE_BYTES)) break
     })()
     await turn()
-    assert.equal(lane.load, 8)
-    made()[0]?.answer.resolve(new Uint8Array(MIB))
+    assert.equal(lane.load, 4)
+    made()[0]?.answer.resolve(new Uint8Array(SLAB_BYTES))
     await reading
     assert.equal(closes(), 1)
   })
@@ -96,11 +121,11 @@ describe('a stream of an export', () => {
     const reading = Array.fromAsync(plain.stream.range(0, SIZE_BYTES))
     await turn()
     plain.made()[0]?.answer.resolve(new Uint8Array(MIB))
-    // Asked for when the others come near.
     while (plain.made().length < 2) await turn()
     plain.made()[1]?.answer.resolve(new Uint8Array(MIB))
     const lengths = (await reading).map(({ length }) => length)
-    assert.deepEqual([lengths.length, new Set(lengths)], [100, new Set([MIB])])
+    // A MiB, 24 slabs of zeroes, what is left of them, a MiB.
+    assert.deepEqual(lengths, [MIB, ...Array(24).fill(SLAB_BYTES), 2 * MIB, MIB])
 
     const packed = stand([zeroes])
     const packing = Array.fromAsync(packed.stream.packed())

@@ -13,11 +13,12 @@ export interface StreamOptions {
   readonly signal: AbortSignal
 }
 
-/** So many slabs are made ahead of the reader: with a reader that stands still, all that is in memory. */
-const SLABS_AHEAD = 8
+/** So much is made ahead of the reader: with a reader that stands still, all that is in memory. */
+const AHEAD_BYTES_MAX = 16 * 1024 * 1024
+/** Runs of zeroes take no memory, so that making goes on behind them; but there may be terabytes of them. */
+const AHEAD_COUNT_MAX = 64
 /** Several times the window of the compressor: frames that do not know each other cost next to nothing. */
 const FRAME_BYTES = 4 * 1024 * 1024
-const FRAMES_AHEAD = 4
 const ZEROES = Buffer.alloc(SLAB_BYTES)
 
 let streamCount = 0
@@ -36,7 +37,7 @@ export class ExportStream {
 
   range(offset: number, lengthBytes: number): AsyncIterable<Uint8Array> {
     const items = cutAtRuns(this.#options.plan.zeroRuns, offset, offset + lengthBytes, SLAB_BYTES)
-    return this.#inTurn(items, SLABS_AHEAD, async (item) =>
+    return this.#inTurn(items, async (item) =>
       item.isInRun ? ZEROES.subarray(0, item.lengthBytes) : this.#ask<Uint8Array>('make', item),
     )
   }
@@ -47,7 +48,7 @@ export class ExportStream {
     /** That of a whole frame of zeroes, which in a large file comes again and again. */
     let zeroFrame: Promise<Uint8Array> | undefined
     const items = cutAtRuns(plan.zeroRuns, 0, plan.sizeBytes, FRAME_BYTES)
-    return this.#inTurn(items, FRAMES_AHEAD, (item) => {
+    return this.#inTurn(items, (item) => {
       if (!item.isInRun || item.lengthBytes < FRAME_BYTES) return this.#ask<Uint8Array>('pack', item)
       zeroFrame ??= this.#ask<Uint8Array>('pack', item)
       return zeroFrame
@@ -56,18 +57,16 @@ export class ExportStream {
 
   /** SHA-256 of a range. */
   async hash(offset: number, lengthBytes: number): Promise<Buffer> {
-    for await (const digest of this.#inTurn([{ offset, lengthBytes }], 1, (item) =>
-      this.#ask<Uint8Array>('hash', item),
-    )) {
+    const item = { offset, lengthBytes, isInRun: false }
+    for await (const digest of this.#inTurn([item], () => this.#ask<Uint8Array>('hash', item))) {
       return Buffer.from(digest)
     }
     throw new Error('one piece has one digest')
   }
 
-  async *#inTurn<Piece extends Pick<Item, 'offset' | 'lengthBytes'>>(
-    items: Iterable<Piece>,
-    aheadMax: number,
-    make: (item: Piece) => Promise<Uint8Array>,
+  async *#inTurn(
+    items: Iterable<Item>,
+    make: (item: Item) => Promise<Uint8Array>,
   ): AsyncGenerator<Uint8Array> {
     const { signal } = this.#options
     const stop = () => {
@@ -77,16 +76,24 @@ export class ExportStream {
     signal.throwIfAborted()
     signal.addEventListener('abort', stop, { once: true })
     try {
-      const ahead: Promise<Uint8Array>[] = []
+      const ahead: { readonly bytes: Promise<Uint8Array>; readonly heldBytes: number }[] = []
+      let aheadBytes = 0
       for (const item of items) {
         const bytes = make(item)
         // Awaited in its turn; until then a failure must not count as unhandled.
         bytes.catch(() => {})
-        ahead.push(bytes)
-        if (ahead.length >= aheadMax) yield await (ahead.shift() as Promise<Uint8Array>)
-        signal.throwIfAborted()
+        const heldBytes = item.isInRun ? 0 : item.lengthBytes
+        ahead.push({ bytes, heldBytes })
+        aheadBytes += heldBytes
+        while (aheadBytes >= AHEAD_BYTES_MAX || ahead.length >= AHEAD_COUNT_MAX) {
+          const first = ahead.shift()
+          if (first === undefined) break
+          yield await first.bytes
+          aheadBytes -= first.heldBytes
+          signal.throwIfAborted()
+        }
       }
-      for (const bytes of ahead) {
+      for (const { bytes } of ahead) {
         yield await bytes
         signal.throwIfAborted()
       }

@@ -42,7 +42,7 @@ interface Stream {
 }
 
 /** Slabs that are read while others are hashed. */
-const HASHED_AHEAD = 4
+const HASHED_AHEAD = 3
 const ZSTD_LEVEL = 3
 /** Layouts are kept for the next range of the same file. */
 const SOURCES_MAX = 8
@@ -52,6 +52,8 @@ const sources = new Map<string, Promise<ExportSource>>()
 const streams = new Map<number, Stream>()
 /** What was hashed last, for whoever reads it now. */
 let hashed: { readonly source: ExportSource; readonly slabs: Map<number, Buffer<ArrayBuffer>> } | undefined
+/** Most of a large file is ranges of one length with nothing in them. */
+let lastZeroes: { readonly lengthBytes: number; readonly digest: Buffer } | undefined
 let lastHash: Promise<unknown> = Promise.resolve()
 
 function regionOf(place: RegionPlace): Promise<RegionStore> {
@@ -164,15 +166,19 @@ async function hashRange(
   const slabs = new Map<number, Buffer<ArrayBuffer>>()
   // What was kept for others is made again where they still want it.
   hashed = undefined
-  const items = cutAtRuns(source.zeroRuns, offset, offset + lengthBytes, SLAB_BYTES)
-  const made = inOrder(items, HASHED_AHEAD, (item) => source.make(item.offset, item.lengthBytes, signal))
+  const items = [...cutAtRuns(source.zeroRuns, offset, offset + lengthBytes, SLAB_BYTES)]
+  if (items.every(({ isInRun }) => isInRun) && lastZeroes?.lengthBytes === lengthBytes)
+    return Buffer.from(lastZeroes.digest)
+  const made = inOrder(items, HASHED_AHEAD, (item) => source.look(item, signal))
   for await (const [item, slab] of made) {
     signal.throwIfAborted()
     hash.update(slab)
     if (!item.isInRun) slabs.set(item.offset, slab)
   }
+  const digest = hash.digest()
+  if (slabs.size === 0) lastZeroes = { lengthBytes, digest: Buffer.from(digest) }
   hashed = { source, slabs }
-  return hash.digest()
+  return digest
 }
 
 /** What a piece of the pool lies in would go with it. */

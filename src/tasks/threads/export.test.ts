@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createHash, hash, randomBytes } from 'node:crypto'
-import { mkdtemp, open, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, open, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
@@ -13,6 +13,7 @@ import { isFault } from '../../image/fault.ts'
 import type { Digest, RegionId } from '../../image/ids.ts'
 import type { ExportJob } from '../store-jobs.ts'
 import { Exports } from './export.ts'
+import { SLAB_BYTES } from './export-runs.ts'
 import { imageJob, writeOne } from './jobs.fixture.ts'
 import { createJobs } from './jobs.ts'
 import type { RegionPlace } from './region.ts'
@@ -134,6 +135,22 @@ describe('exporting in threads', () => {
     }
   })
 
+  test('ranges of nothing but zeroes have their digest, each time and whatever their length', async () => {
+    for (const [offset, lengthBytes] of [
+      [11 * MIB, 8 * MIB],
+      [12 * MIB, 8 * MIB],
+      [12 * MIB, 5 * MIB],
+      [11 * MIB, 8 * MIB],
+      // Data before it: not what was hashed last, though it is as long.
+      [10 * MIB, 8 * MIB],
+    ] as const) {
+      const { sha256, body } = await range('raw', offset, lengthBytes, true)
+      const expected = disk.subarray(offset, offset + lengthBytes)
+      assert.deepEqual(sha256, createHash('sha256').update(expected).digest())
+      assert.ok((await all(body)).equals(expected))
+    }
+  })
+
   test('many readers at once have each their own bytes', async () => {
     const parts = await Promise.all(
       Array.from({ length: 12 }, async (_, i) => {
@@ -186,19 +203,20 @@ describe('exporting in threads', () => {
     const objects = join(folder, 'objects')
     const names = await readdir(objects, { recursive: true })
     const packs = names.filter((name) => name.includes('pack') && /[0-9a-f]{64}$/.test(name))
-    assert.ok(packs.length > 0)
-    for (const name of packs) {
-      const file = await open(join(objects, name), 'r+')
-      const { size } = await file.stat()
-      await file.write(Buffer.alloc(64, 0xaa), 0, 64, Math.floor(size / 2))
-      await file.close()
-    }
+    const sizes = await Promise.all(packs.map(async (name) => (await stat(join(objects, name))).size))
+    const smallest = Math.min(...sizes)
+    // The one that was written last, when there was no more to come: the slabs before it are whole.
+    const last = packs[sizes.indexOf(smallest)]
+    assert.ok(packs.length > 1 && last !== undefined)
+    const file = await open(join(objects, last), 'r+')
+    await file.write(Buffer.alloc(64, 0xaa), 0, 64, Math.floor(smallest / 2))
+    await file.close()
     const isCorrupt = (error: unknown) => isFault(error, 'corrupt')
     let doneBytes = 0
     const isAtByte = (error: unknown) => {
       const [, byte] = /^Disk 0 cannot be exported at byte (\d+): /.exec((error as Error).message) ?? []
       const aheadBytes = Number(byte) - doneBytes
-      return isCorrupt(error) && aheadBytes > -256 * 1024 && aheadBytes < MIB
+      return isCorrupt(error) && aheadBytes > -256 * 1024 && aheadBytes < SLAB_BYTES
     }
     await assert.rejects(async () => {
       for await (const slab of (await range('raw', 0, disk.length)).body) {
@@ -209,6 +227,6 @@ describe('exporting in threads', () => {
     assert.ok(doneBytes > 0)
     const digest = exports.digest(place, jobOf('raw'), () => {}, never)
     await assert.rejects(digest, isCorrupt)
-    await assert.rejects(range('raw', 0, 30 * MIB, true), isCorrupt)
+    await assert.rejects(range('raw', disk.length - 30 * MIB, 30 * MIB, true), isCorrupt)
   })
 })

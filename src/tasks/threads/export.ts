@@ -82,9 +82,12 @@ export class Exports {
     const key = [job.regionId, job.digest, job.diskIndex, job.format].join(' ')
     const known = this.#plans.get(key)
     const ask: ExportAsk = { is: 'describe', place, job, known: known !== undefined }
-    const told = await this.#using(() =>
-      unlessAborted(askLane<ExportPlan | undefined>(this.#freeLane(), ask), signal),
-    )
+    const told = await this.#using(() => {
+      const telling = askLane<ExportPlan | undefined>(this.#freeLane(), ask)
+      // Whoever asks for the first time reads it next: the others load their code while this one looks at the disk.
+      if (known === undefined) this.#startLanes()
+      return unlessAborted(telling, signal)
+    })
     const plan = told ?? known
     assert(plan !== undefined)
     this.#plans.delete(key)
@@ -103,6 +106,14 @@ export class Exports {
     this.#lanes = this.#lanes.filter(({ thread }) => !thread.isOver)
     const [first] = this.#lanes.toSorted((a, b) => a.load - b.load)
     if (first !== undefined && (first.load === 0 || this.#lanes.length >= this.#threadCount)) return first
+    return this.#startLane()
+  }
+
+  #startLanes(): void {
+    while (this.#lanes.length < this.#threadCount) this.#startLane()
+  }
+
+  #startLane(): Lane {
     const lane = { thread: new TalkingThread(new URL('./export-thread.ts', import.meta.url)), load: 0 }
     this.#lanes.push(lane)
     return lane
