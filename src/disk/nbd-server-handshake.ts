@@ -1,5 +1,5 @@
 import { isFault } from '../image/fault.ts'
-import type { Disk, StatusOf } from './contract.ts'
+import type { Disk, Piece, StatusOf } from './contract.ts'
 import type { Link } from './nbd-link.ts'
 import {
   BASE_ALLOCATION,
@@ -26,12 +26,18 @@ import { breach, clipText, EXPORT_FLAG, PAYLOAD_BYTES_MAX } from './nbd-protocol
 const OPTION_COUNT_MAX = 256
 const BLOCK_SIZE: BlockSize = { minimumBytes: 1, preferredBytes: 4096, maximumBytes: PAYLOAD_BYTES_MAX }
 
+/** A disk that may use the memory of its pieces again. */
+export interface ServedDisk extends Disk {
+  /** The kernel has the bytes of these pieces, all of one answer of `pieces`, or nobody wants them any more. Once for each. */
+  sent?(pieces: readonly Piece[]): void
+}
+
 export interface Exports {
   /**
    * Opens the disk behind a name; throws Fault 'absent' if there is none. The server closes every disk it was given,
    * once, when the connection ends: use `lendDisk` for one that lives longer.
    */
-  resolve(exportName: string): Promise<Disk>
+  resolve(exportName: string): Promise<ServedDisk>
   /** The names a client may see. Without it, clients may not list. */
   list?(): Promise<string[]>
   /** Hears of every failure behind a request, for the log; the client hears less. */
@@ -40,7 +46,7 @@ export interface Exports {
 
 /** What a client chose. */
 export interface Session {
-  readonly disk: Disk
+  readonly disk: ServedDisk
   readonly structured: boolean
   /** The meta contexts that it wants to be told of, each in every block status; none where that was not agreed on. */
   readonly contexts: readonly Context[]
@@ -60,7 +66,7 @@ export interface Context {
 export class ServerHandshake {
   readonly #link: Link
   readonly #exports: Exports
-  #opened: { readonly exportName: string; readonly disk: Disk } | undefined
+  #opened: { readonly exportName: string; readonly disk: ServedDisk } | undefined
   #structured = false
   /** What was agreed to be told, and of which export: a GO to another one does not inherit it. */
   #agreed: { readonly exportName: string; readonly contexts: readonly Context[] } | undefined
@@ -193,7 +199,7 @@ export class ServerHandshake {
   }
 
   /** One disk is open at a time: a client names the same export in two or three options in a row. */
-  async #open(exportName: string): Promise<Disk> {
+  async #open(exportName: string): Promise<ServedDisk> {
     if (this.#opened?.exportName === exportName) return this.#opened.disk
     await this.close()
     const disk = await this.#exports.resolve(exportName)
@@ -201,7 +207,7 @@ export class ServerHandshake {
     return disk
   }
 
-  #begin(exportName: string, disk: Disk): Session {
+  #begin(exportName: string, disk: ServedDisk): Session {
     this.#opened = undefined
     const agreed = this.#agreed?.exportName === exportName ? this.#agreed.contexts : []
     // The disk may have been opened anew since then, and answers for itself.

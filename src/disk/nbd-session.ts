@@ -102,28 +102,31 @@ export class ServerSession {
   #start(request: Request, costBytes: number): void {
     this.#inFlightCount++
     this.#inFlightBytes += costBytes
-    const over = () => {
+    const over = (pieces?: readonly Piece[]) => {
+      if (pieces !== undefined) this.#session.disk.sent?.(pieces)
       this.#inFlightCount--
       this.#inFlightBytes -= costBytes
       this.#settle()
     }
     const reading = this.#beginRead(request)
     if (reading === undefined || reading instanceof Promise) void this.#answer(request, reading).then(over)
-    else this.#link.send(reading, over)
+    else {
+      const reply = encodeReadReply(request, reading, this.#session.structured)
+      this.#link.send(reply, () => over(reading))
+    }
   }
 
   /**
    * A read whose bytes are at hand is answered here and now: most reads of a warm disk are, and a promise for each
    * would cost as much as the answer. Else the bytes on their way, or undefined for what `#serve` is to look at.
    */
-  #beginRead(request: Request): readonly Uint8Array[] | Promise<readonly Piece[]> | undefined {
-    const { disk, structured } = this.#session
+  #beginRead(request: Request): readonly Piece[] | Promise<readonly Piece[]> | undefined {
+    const { disk } = this.#session
     const { command, lengthBytes } = request
     if (command !== COMMAND.read || lengthBytes === 0 || disk.pieces === undefined) return undefined
     if (this.#refusalOf(request, COMMAND_FLAG.dontFragment) !== undefined) return undefined
     try {
-      const pieces = disk.pieces(request.offset, lengthBytes, this.#gone.signal)
-      return pieces instanceof Promise ? pieces : encodeReadReply(request, pieces, structured)
+      return disk.pieces(request.offset, lengthBytes, this.#gone.signal)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -142,13 +145,18 @@ export class ServerSession {
     if (this.#link.fault && this.#inFlightCount === 0) this.#over.resolve()
   }
 
-  /** Never rejects, and resolves when the reply has left. */
-  async #answer(request: Request, reading: Promise<readonly Piece[]> | undefined): Promise<void> {
+  /** Never rejects, and resolves when the reply has left, with the pieces that were in it. */
+  async #answer(
+    request: Request,
+    reading: Promise<readonly Piece[]> | undefined,
+  ): Promise<readonly Piece[] | undefined> {
     try {
-      if (reading === undefined) await this.#serve(request)
-      else await this.#link.flush(...encodeReadReply(request, await reading, this.#session.structured))
+      const pieces = await reading
+      if (pieces === undefined) await this.#serve(request)
+      else await this.#link.flush(...encodeReadReply(request, pieces, this.#session.structured))
+      return pieces
     } catch (error) {
-      if (this.#link.fault) return
+      if (this.#link.fault) return undefined
       const known = error instanceof Refusal
       if (!known) this.#report(error)
       const text = known || isFault(error) ? error.message : 'The disk cannot be read now.'
@@ -158,6 +166,7 @@ export class ServerSession {
           ? encodeError(request.cookie, errno, text)
           : encodeSimpleReply(request.cookie, errno),
       )
+      return undefined
     }
   }
 

@@ -1,10 +1,19 @@
 import assert from 'node:assert/strict'
-import { appendFileSync, mkdtempSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { identityOf } from '../file-identity.ts'
-import { holdFile, piecesOf } from './file-source.ts'
+import { diskOf, holdFile, piecesOf } from './file-source.ts'
 
 describe('a file of the import folder', () => {
   let folder: string
@@ -28,6 +37,28 @@ describe('a file of the import folder', () => {
       await file.refuseChanged?.()
       await file.close()
     }
+  })
+
+  test('gives a part of itself in pieces whose memory is used again', async () => {
+    writeFileSync(path, Buffer.from(Uint8Array.from({ length: 4096 }, (_, index) => index >> 4)))
+    const file = await hold(identity())
+    const disk = diskOf(file, 1024, 2048)
+    const first = await disk.pieces?.(0, 16)
+    const second = await disk.pieces?.(16, 2032)
+    assert.ok(first && second)
+    assert.deepEqual(first, [{ lengthBytes: 16, bytes: new Uint8Array(16).fill(64) }])
+    assert.deepEqual(Buffer.from(second[0]?.bytes ?? []), await disk.read(16, 2032))
+    disk.sent?.(first)
+    const third = await disk.pieces?.(2047, 1)
+    assert.equal(third?.[0]?.bytes?.buffer, first[0]?.bytes?.buffer)
+    await file.close()
+  })
+
+  test('that is cut while it is served is a fault of the file', async () => {
+    const file = await hold(identity())
+    truncateSync(path, 100)
+    assert.throws(() => file.pieces?.(0, 4096), { kind: 'unavailable', subject: 'file' })
+    await file.close()
   })
 
   test('is not another one of its name, also of the same bytes, size and time', async () => {

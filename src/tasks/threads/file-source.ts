@@ -1,21 +1,23 @@
-import type { Disk, Extent, Piece } from '../../disk/contract.ts'
+import type { Extent, Piece } from '../../disk/contract.ts'
 import type { ByteSource } from '../../disk/formats/contract.ts'
-import { Fault } from '../../image/fault.ts'
+import type { ServedDisk } from '../../disk/nbd-server-handshake.ts'
 import { MapDisk } from '../../store/reader.ts'
 import { identityOf, openPlain, refuseChanged } from '../file-identity.ts'
 import type { FilePlace } from '../store-jobs.ts'
+import { fileCut, fileSlabs } from './file-slabs.ts'
 import { openRegion, type RegionPlace } from './region.ts'
 
 /** A stranger's file, held open. */
 export interface HeldFile extends ByteSource {
   /** Of the whole process; undefined for a blob. */
   readonly descriptor: number | undefined
-  /** As of `Disk`: a blob has what it decoded in memory. */
+  /** As of `Disk`: a blob has what it decoded in memory, and a path is read into memory that `sent` gives back. */
   pieces?(
     offset: number,
     lengthBytes: number,
     signal?: AbortSignal,
   ): readonly Piece[] | Promise<readonly Piece[]>
+  sent?(pieces: readonly Piece[]): void
   /** What of it is zeroes for certain, where that is known. */
   extents(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Extent[]>
   /** Throws Fault 'conflict' 'file' if it was written to since it is held. Nobody writes to a blob. */
@@ -60,6 +62,7 @@ export async function holdFile(place: FilePlace, region: RegionPlace | undefined
 async function holdPath(path: string, identity: string | undefined): Promise<HeldFile> {
   const { file, status } = await openPlain(path, identity)
   const held = identityOf(status)
+  const slabs = fileSlabs()
   return {
     sizeBytes: Number(status.size),
     descriptor: file.fd,
@@ -68,10 +71,17 @@ async function holdPath(path: string, identity: string | undefined): Promise<Hel
       const bytes = Buffer.allocUnsafe(lengthBytes)
       for (let at = 0; at < lengthBytes; ) {
         const { bytesRead } = await file.read(bytes, at, lengthBytes - at, offset + at)
-        if (bytesRead === 0) throw cut()
+        if (bytesRead === 0) throw fileCut()
         at += bytesRead
       }
       return bytes
+    },
+    pieces(offset, lengthBytes, signal) {
+      signal?.throwIfAborted()
+      return [{ lengthBytes, bytes: slabs.read(file.fd, offset, lengthBytes) }]
+    },
+    sent(pieces) {
+      for (const { bytes } of pieces) if (bytes !== undefined) slabs.release(bytes)
     },
     extents: async (offset, lengthBytes) =>
       lengthBytes === 0 ? [] : [{ offset, lengthBytes, holds: 'data' }],
@@ -82,18 +92,15 @@ async function holdPath(path: string, identity: string | undefined): Promise<Hel
   }
 }
 
-const cut = () =>
-  new Fault('unavailable', 'The file became shorter while it was read. Put it there whole, and try again.', {
-    subject: 'file',
-  })
-
 /** A part of the file as a disk for our NBD server. */
-export function diskOf(file: HeldFile, offset: number, lengthBytes: number): Disk {
+export function diskOf(file: HeldFile, offset: number, lengthBytes: number): ServedDisk {
   const pieces = file.pieces?.bind(file)
+  const sent = file.sent?.bind(file)
   return {
     sizeBytes: lengthBytes,
     read: (from, count, signal) => file.read(offset + from, count, signal),
     ...(pieces && { pieces: (from, count, signal) => pieces(offset + from, count, signal) }),
+    ...(sent && { sent }),
     async extents(from, count, signal) {
       const found = await file.extents(offset + from, count, signal)
       return found.map((extent) => ({ ...extent, offset: extent.offset - offset }))
