@@ -54,7 +54,12 @@ export interface OpenFile {
   /** Of this process, for as long as the file is open; undefined for a blob. */
   readonly descriptor: number | undefined
   readonly inspection: Inspection
-  /** Serves the disks of the inspection, as they are in the file, at a Unix socket: exports '0', '1', … */
+  /** For each disk of the inspection, whether it is served as a guest sees it. */
+  readonly isPlain: readonly boolean[]
+  /**
+   * Serves the disks of the inspection at a Unix socket: exports '0', '1', … Those that are plain, because they are raw or
+   * their tables are simple, as a guest sees them; of the others the bytes that they are in the file.
+   */
   serve(socketPath: string): Promise<void>
   close(): Promise<void>
 }

@@ -27,6 +27,10 @@ export class FakeImports {
   freeBytes: number | undefined
   /** Of the file, then of what is unpacked of it. */
   inspections: readonly Inspection[] = [{ is: 'disk', disk: this.disk('raw') }]
+  /** What the thread that holds the file reads without anybody's help. */
+  plainFormats: readonly InspectedDisk['format'][] = ['raw']
+  /** What QEMU was asked to read. */
+  readonly foreign: InspectedDisk['format'][] = []
   unpackedBytes = MIB
   readonly sha256 = createHash('sha256').update('the file').digest('hex')
   #onOpen = () => {}
@@ -68,7 +72,10 @@ export class FakeImports {
       reader: {
         facts: async () => [],
         prepare: async () => ({ socketPath: '' }),
-        open: async (_key, disks) => disks.map(() => readable),
+        open: async (_key, disks) => {
+          imports.foreign.push(...disks.map(({ format }) => format))
+          return disks.map(() => readable)
+        },
         close: async () => {},
         closeAll: async () => {},
       },
@@ -119,6 +126,7 @@ export class FakeImports {
         const inspection = this.inspections[isUnpacked ? 1 : 0] ?? { is: 'bundle' }
         return {
           ...{ sizeBytes: MIB, descriptor: file?.descriptor, inspection },
+          isPlain: inspection.is === 'disk' ? [this.plainFormats.includes(inspection.disk.format)] : [],
           serve: async () => {},
           close: async () => file?.close(),
         }

@@ -73,6 +73,15 @@ describe('imports', () => {
   const upload = (sizeBytes: number) =>
     ({ is: 'upload', sessionId: 'uploaded', map: { sizeBytes, chunkBytes: 65_536, pages: [] } }) as const
 
+  test('QEMU is asked to read what the thread that holds the file does not read by itself', async () => {
+    imports.plainFormats = ['raw', 'vhdx']
+    for (const format of ['vhdx', 'qcow2', 'raw'] as const) {
+      imports.inspections = [{ is: 'disk', disk: imports.disk(format) }]
+      await done(await begin(upload(MIB)))
+    }
+    assert.deepEqual(imports.foreign, ['qcow2'])
+  })
+
   test('servers that are silent keep neither uploads nor other projects waiting', async () => {
     imports.body = (_offset, signal) => imports.silence(signal)
     const silent = await Promise.all(Array.from({ length: 20 }, () => begin(url)))

@@ -122,7 +122,7 @@ async function readDisks(
   return { made, learned }
 }
 
-/** The disks of the file as raw ones. QEMU's tools see no file but what the inspection accepted, and only for what is not raw. */
+/** The disks of the file as raw ones. QEMU's tools see no file but what the inspection accepted, and only what we do not read ourselves. */
 async function openDisks(
   { intake }: TaskParts,
   { id, signal, input }: Context,
@@ -140,16 +140,16 @@ async function openDisks(
   }
   const { socketPath } = await intake.reader.prepare(id)
   await file.serve(socketPath)
-  const raw = ({ virtualBytes }: InspectedDisk, index: number) => ({
+  const plain = ({ virtualBytes }: InspectedDisk, index: number) => ({
     ...{ socketPath, exportName: String(index), sizeBytes: virtualBytes },
   })
   const foreign = disks.flatMap(({ format, virtualBytes: sizeBytes }, index) =>
-    format === 'raw' ? [] : [{ exportName: String(index), format, sizeBytes }],
+    file.isPlain[index] === true ? [] : [{ exportName: String(index), format, sizeBytes }],
   )
   const opened = foreign.length === 0 ? [] : [...(await intake.reader.open(id, foreign, signal))]
   return disks.map((disk, index) => {
-    const source = disk.format === 'raw' ? raw(disk, index) : opened.shift()
-    if (source === undefined) throw new Error('each disk that is not raw was opened')
+    const source = file.isPlain[index] === true ? plain(disk, index) : opened.shift()
+    if (source === undefined) throw new Error('each disk that is not plain was opened')
     return { ...source, mapName: source.exportName, bus }
   })
 }

@@ -1,9 +1,13 @@
 import type { InspectedDisk, Inspection, InspectionOptions } from '../../disk/formats/contract.ts'
 import { inspect } from '../../disk/formats/inspect.ts'
+import { mapDisk } from '../../disk/formats/mapped.ts'
+import { slice } from '../../disk/formats/source.ts'
 import { type NbdServer, serveNbd } from '../../disk/nbd-server.ts'
+import type { ServedDisk } from '../../disk/nbd-server-handshake.ts'
 import { Fault } from '../../image/fault.ts'
 import type { FilePlace } from '../store-jobs.ts'
 import { diskOf, type HeldFile, holdFile } from './file-source.ts'
+import { mappedDisk } from './mapped-disk.ts'
 import type { RegionPlace } from './region.ts'
 import { answer } from './talk.ts'
 
@@ -22,10 +26,17 @@ export interface Opened {
   readonly sizeBytes: number
   readonly descriptor: number | undefined
   readonly inspection: Inspection
+  readonly isPlain: readonly boolean[]
+}
+
+/** A disk of the file: as a guest sees it, or the bytes that it is in the file. */
+interface Served {
+  readonly disk: ServedDisk
+  readonly isPlain: boolean
 }
 
 let held: HeldFile | undefined
-let accepted: readonly InspectedDisk[] = []
+let accepted: readonly Served[] = []
 let server: NbdServer | undefined
 
 function disksOf(inspection: Inspection): readonly InspectedDisk[] {
@@ -36,22 +47,31 @@ function disksOf(inspection: Inspection): readonly InspectedDisk[] {
 async function open({ place, region, options }: Extract<FileAsk, { is: 'open' }>): Promise<Opened> {
   held = await holdFile(place, region)
   const inspection = await inspect(held, options)
-  accepted = disksOf(inspection)
-  return { sizeBytes: held.sizeBytes, descriptor: held.descriptor, inspection }
+  const served: Served[] = []
+  for (const disk of disksOf(inspection)) served.push(await servedOf(held, disk))
+  accepted = served
+  const isPlain = served.map((one) => one.isPlain)
+  return { sizeBytes: held.sizeBytes, descriptor: held.descriptor, inspection, isPlain }
+}
+
+async function servedOf(file: HeldFile, disk: InspectedDisk): Promise<Served> {
+  const { offset, lengthBytes, format } = disk
+  const map = await mapDisk(slice(file, offset, lengthBytes), disk)
+  if (map !== undefined) return { disk: mappedDisk(file, map, offset), isPlain: true }
+  return { disk: diskOf(file, offset, lengthBytes), isPlain: format === 'raw' }
 }
 
 /** Nothing but what the inspection of this very file accepted is ever served. */
 async function serve(socketPath: string): Promise<void> {
-  const file = held
-  if (file === undefined) throw new Error('a file is opened before it is served')
+  if (held === undefined) throw new Error('a file is opened before it is served')
   server = await serveNbd({
     listen: { socketPath },
     async resolve(exportName) {
-      const disk = accepted[Number(exportName)]
-      if (disk === undefined || !/^\d{1,3}$/.test(exportName)) {
+      const served = accepted[Number(exportName)]
+      if (served === undefined || !/^\d{1,3}$/.test(exportName)) {
         throw new Fault('absent', 'There is no such export.', { subject: 'disk' })
       }
-      return diskOf(file, disk.offset, disk.lengthBytes)
+      return served.disk
     },
   })
 }

@@ -18,11 +18,9 @@ export async function openFile(
   const stop = () => void thread.close()
   signal.addEventListener('abort', stop, { once: true })
   try {
-    const { sizeBytes, descriptor, inspection } = await ask<Opened>({ is: 'open', place, region, options })
+    const opened = await ask<Opened>({ is: 'open', place, region, options })
     return {
-      sizeBytes,
-      descriptor,
-      inspection,
+      ...opened,
       serve: (socketPath) => ask({ is: 'serve', socketPath }),
       async close() {
         // In order while it can; the thread's end closes the rest.
