@@ -4,6 +4,7 @@ const rooms = [
   'image',
   'objects',
   'store',
+  'peers',
   'catalog',
   'disk',
   'host',

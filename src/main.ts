@@ -9,9 +9,11 @@ import { runCli } from './cli/program.ts'
 import { ensureFolder, ensureRunDirectory, lockData, readConfig } from './data-directory.ts'
 import { parseSettings, type Settings } from './settings.ts'
 import { createHost, createLog, createStores, serveRaw } from './stores.ts'
+import type { CopyPace } from './tasks/parts.ts'
 
 const SWEEP_MS = 60 * 1000
-const HOUR_MS = 60 * 60 * 1000
+const MINUTE_MS = 60 * 1000
+const HOUR_MS = 60 * MINUTE_MS
 const DAY_MS = 24 * HOUR_MS
 
 export interface RunningServer {
@@ -69,7 +71,9 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   onClose(() => host.close())
   const note = ({ level = 'info', message, ...rest }: Record<string, unknown>) =>
     log[level as 'info'](rest, String(message))
-  const { jobs, nbdSocketPath } = await createStores(settings, runDirectory, note)
+  const { createPeerClients, peerPlaces } = await import('./peering.ts')
+  const knownPeers = await peerPlaces(settings)
+  const { jobs, nbdSocketPath, places } = await createStores(settings, runDirectory, note, knownPeers)
   onClose(() => jobs.close())
   await jobs.prepare()
   const cleaner = createCleanerOf(settings, runDirectory, note)
@@ -79,28 +83,44 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   const { ensureReportKey, ensureTransfersKey } = await import('./secrets.ts')
   const { createTransfers } = await import('./transfers.ts')
   const { RawFileExports } = await import('./host/export-file.ts')
+  const transfersKey = await ensureTransfersKey(settings.data)
   const { intake, transfers } = createTransfers(settings, {
     runDirectory,
     rawFiles: new RawFileExports({ runDirectory, recordDirectory: join(settings.data, 'opened'), serveRaw }),
-    key: await ensureTransfersKey(settings.data),
+    key: transfersKey,
     log: note,
   })
   // Whose tasks go on inspects its file anew.
   await intake.reader.closeAll()
   onClose(() => intake.reader.closeAll())
+  const { createEventLog } = await import('./tasks/events.ts')
+  const events = createEventLog({ catalog, clock })
+  const { atOnce, attempts, acrossProjects, repeatMinutes } = settings.copies
+  const limits = new Map(settings.regions.map((region) => [region.id, region.copyBytesPerSecond]))
+  const pace: CopyPace = { atOnce, limitOf: (regionId) => limits.get(regionId) }
   const taskParts = {
+    copies: { ...pace, attempts },
     ...{ catalog, host, jobs, cleaner, sign: createSigner(await ensureReportKey(settings.data)) },
     ...{ clock, nbdSocketPath, importDirectory: settings.importDirectory, intake },
   }
-  const runner = await createTasks(taskParts, note)
+  const runner = await createTasks(taskParts, events, note)
   onClose(() => runner.close())
   const ensured = await ensureAllRefs(taskParts, settings, note)
   const upkeep = await startUpkeep(taskParts, runner, settings, note)
   onClose(() => upkeep.close())
   const schedule = await startSchedule(taskParts, runner, settings, note)
   onClose(() => schedule.close())
-  const { gateway, sweep } = await createWire(
+  const { createWebhookParts } = await import('./webhooks.ts')
+  const following = createWebhookParts(settings, { catalog, events, key: transfersKey, clock, log: note })
+  const peers = createPeerClients(knownPeers)
+  onClose(() => peers.close())
+  const { gateway, sweep, replicate, admitWebhook } = await createWire(
     {
+      ...{ events, webhooks: following.webhooks, peers },
+      copies: {
+        ...{ ...pace, acrossProjects },
+        repeatMs: repeatMinutes === 'off' ? undefined : repeatMinutes * MINUTE_MS,
+      },
       catalog,
       host,
       runner,
@@ -144,13 +164,21 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   const endpointPath = join(settings.data, 'endpoint')
   await writePrivate(endpointPath, `${url}\n`)
   onClose(() => rm(endpointPath, { force: true }))
+  const sender = await following.start(admitWebhook)
+  onClose(() => sender.close())
+  const endpoint = await startPeering(settings, catalog, places, note)
+  if (endpoint !== undefined) onClose(() => endpoint.close())
+  const replication = replicate(note)
+  onClose(() => replication.close())
   await upkeep.look()
+  // It logs what fails, and with many rules and images it takes long: nobody waits for it.
+  void replication.look()
   await schedule.look()
   const sweeping = setInterval(() => {
     sweep().catch((error: unknown) => log.error({ error }, 'what time is over of could not be taken away'))
   }, SWEEP_MS)
   onClose(() => clearInterval(sweeping))
-  log.info({ url, data: settings.data, resumed, adopted, ensured }, 'ready')
+  log.info({ url, peering: endpoint?.url, data: settings.data, resumed, adopted, ensured }, 'ready')
   return url
 }
 
@@ -212,8 +240,27 @@ async function startSchedule(
   return createSnapshotSchedule({ catalog, runner, clock, snapshotsPerRegionMax, log })
 }
 
+/** What other installations read of ours, where the settings let them. */
+async function startPeering(
+  settings: Settings,
+  catalog: Parts['catalog'],
+  places: Parameters<typeof import('./tasks/threads/peer-endpoint.ts').startPeerEndpoint>[0]['places'],
+  log: (record: Record<string, unknown>) => void,
+) {
+  const { listen } = settings.peering
+  if (listen === 'off') return undefined
+  const { startPeerEndpoint } = await import('./tasks/threads/peer-endpoint.ts')
+  const { createPeerReading } = await import('./app/peer-reading.ts')
+  const { peerReaders } = await import('./peering.ts')
+  const { ensurePeerIdentity } = await import('./secrets.ts')
+  const identity = await ensurePeerIdentity(settings.data)
+  const readers = peerReaders(settings)
+  return startPeerEndpoint({ places, listen, identity, readers }, createPeerReading(catalog), log)
+}
+
 async function createTasks(
   parts: import('./tasks/parts.ts').TaskParts,
+  events: import('./tasks/event-log.ts').EventLog,
   log: (record: Record<string, unknown>) => void,
 ) {
   const { createRunner } = await import('./tasks/runner.ts')
@@ -223,7 +270,9 @@ async function createTasks(
   const { composeImage } = await import('./tasks/compose-image.ts')
   const { cleanImage, planClean } = await import('./tasks/clean-image.ts')
   const { resetDisk } = await import('./tasks/reset-disk.ts')
-  const { copyBatch, copyImage } = await import('./tasks/copy-image.ts')
+  const { copyImage } = await import('./tasks/copy-image.ts')
+  const { copyBatch } = await import('./tasks/copy-batch.ts')
+  const { planCopy } = await import('./tasks/plan-copy.ts')
   const { importImage } = await import('./tasks/import-image.ts')
   const { verifyRegion } = await import('./tasks/verify-region.ts')
   const { releaseImage } = await import('./tasks/release-image.ts')
@@ -233,7 +282,7 @@ async function createTasks(
   const runner: import('./tasks/runner.ts').Runner = createRunner({
     catalog: parts.catalog,
     clock: parts.clock,
-    log,
+    ...{ log, events, copiesAtOnce: parts.copies.atOnce },
     definitions: [
       captureImage(parts),
       createSnapshot(parts),
@@ -244,6 +293,7 @@ async function createTasks(
       resetDisk(parts),
       copyImage(parts),
       copyBatch(parts, () => runner),
+      planCopy(parts),
       importImage(parts),
       exportImage(parts),
       verifyRegion(parts),
@@ -266,7 +316,7 @@ async function createWire(parts: Parts, settings: Settings, log: pino.Logger) {
   const { createWuyingDoor } = await import('./wire/wuying/door.ts')
   const { createUhostDoor } = await import('./wire/uhost/door.ts')
   const { createNativeDoor } = await import('./wire/native/door.ts')
-  const { app, keyring, sweep } = createApp(parts)
+  const { app, keyring, sweep, replicate, admitWebhook } = createApp(parts)
   const common = {
     app,
     keyring,
@@ -291,7 +341,7 @@ async function createWire(parts: Parts, settings: Settings, log: pino.Logger) {
     bodyLimitBytes: settings.bodyLimitBytes,
     log: (record) => log[record.status >= 500 ? 'warn' : 'debug'](record, 'request'),
   })
-  return { gateway, sweep }
+  return { gateway, sweep, replicate, admitWebhook }
 }
 
 /** `calotype serve`: until a signal ends it. */
@@ -330,6 +380,7 @@ if (import.meta.main) {
     serve,
     offline: async () => (await import('./offline.ts')).offline,
     doctor: async () => (await import('./doctor.ts')).examineHost(),
+    peerIdentity: async (flags) => (await import('./peering.ts')).readPeerIdentity(flags),
   })
   // A start that failed halfway may have left sockets and timers behind, which would keep the process.
   if (process.exitCode !== 0) process.exit()

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import { Fault, isFault } from './image/fault.ts'
 import type { RegionId } from './image/ids.ts'
 import { type ObjectsPlace, openObjects } from './objects/open.ts'
+import type { PeerIdentity } from './peers/identity.ts'
 import { wrongRegionKey } from './store/domain.ts'
 import { LocalWrapper } from './store/keys.ts'
 import { checkRegionKey, listKeys, rewrapKeys } from './store/rewrap.ts'
@@ -35,6 +36,25 @@ export async function ensureReportKey(data: string): Promise<Uint8Array> {
 /** What addresses of imports are sealed and bundles are signed and opened with, made at the first start. */
 export async function ensureTransfersKey(data: string): Promise<Uint8Array> {
   return await ensureKeyFile(join(data, 'transfers.key'))
+}
+
+/** What this installation shows to its peers: key and certificate in one file, made when it is first needed. */
+export async function ensurePeerIdentity(data: string): Promise<PeerIdentity> {
+  const path = join(data, 'peer.pem')
+  const found = await findFile(path)
+  const { makeIdentity } = await import('./peers/identity.ts')
+  if (found === undefined) {
+    const { key, certificate } = makeIdentity()
+    await writePrivate(path, `${key.trim()}\n${certificate.trim()}\n`)
+    return { key, certificate }
+  }
+  const text = found.toString()
+  const part = (what: string) =>
+    new RegExp(`-----BEGIN ${what}-----[^-]+-----END ${what}-----\\n?`).exec(text)?.[0]
+  const [key, certificate] = [part('PRIVATE KEY'), part('CERTIFICATE')]
+  if (key !== undefined && certificate !== undefined) return { key, certificate }
+  const message = `${path} is damaged: it has to hold a key and a certificate. Restore it, or remove it: then peers have to be told the new fingerprint.`
+  throw new Fault('corrupt', message, { subject: 'peer' })
 }
 
 async function ensureKeyFile(path: string): Promise<Uint8Array> {

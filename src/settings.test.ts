@@ -88,6 +88,12 @@ test('the defaults', () => {
         uploadsMax: 200,
       },
     },
+    copies: {
+      ...{ atOnce: 4, attempts: 60, repeatMinutes: 10, acrossProjects: 'reference' },
+      cacheBytes: 2 ** 31,
+    },
+    peering: { listen: 'off' },
+    peers: [],
     exports: { linkHours: 24 },
     bundles: { signers: [] },
     uhostReplayWindowSeconds: 'off',
@@ -157,6 +163,12 @@ test('every setting can be given each way its row says, and an error names that 
     'imports.fetchHours': '720',
     'imports.uploadHours': '1',
     'imports.uploadsMax': '10000',
+    'copies.atOnce': '64',
+    'copies.attempts': '1',
+    'copies.repeatMinutes': 'off',
+    'copies.acrossProjects': 'rekey',
+    'copies.cacheBytes': '0',
+    'peering.listen': '[::1]:0',
     'exports.linkHours': '720',
     'bundles.signers': 'ab'.repeat(32),
     uhostReplayWindowSeconds: '300',
@@ -165,7 +177,7 @@ test('every setting can be given each way its row says, and an error names that 
     CALOTYPE_ACCESS_KEY_ID: 'calotype-first-key',
     CALOTYPE_ACCESS_KEY_SECRET: 'not-a-real-secret-000',
   }
-  for (const setting of SETTINGS.filter(({ key }) => key !== 'regions')) {
+  for (const setting of SETTINGS.filter(({ key }) => key !== 'regions' && key !== 'peers')) {
     const value = good[setting.key]
     assert(value !== undefined, `${setting.key} has no example in this test`)
     const bad = setting.takes === 'a directory' ? '~/images' : ' '
@@ -401,6 +413,11 @@ test('a region that is not whole is refused by name', () => {
       'takes a directory, or a map with directory or s3, not 7',
     ],
     [
+      region('name: x\nzones: [a]\ncopyBytesPerSecond: 1'),
+      'regions.here.copyBytesPerSecond',
+      'takes a whole number from 65536',
+    ],
+    [
       `${region('name: x\nzones: [a]')}  there: {name: y, zones: [a]}`,
       'regions.there',
       'regions.here and regions.there',
@@ -412,6 +429,55 @@ test('a region that is not whole is refused by name', () => {
     ],
   ]
   for (const [yaml, field, words] of cases) refuses({ yaml }, field, path, words)
+})
+
+test('peers: who they are, what we read of them and they of us', () => {
+  const mark = 'AB:'.repeat(31)
+  const yaml = `peers:
+  far: {fingerprint: "${mark}AB", url: "https://far.example:8371", projects: [org-one], regions: [hk]}
+  near: {fingerprint: ${'cd'.repeat(32)}, projects: all}
+`
+  const { regions: _regions, peers } = parse({
+    yaml: `${yaml}${region('name: x\nzones: [a]\ncopyBytesPerSecond: 1000000')}`,
+  })
+  assert.equal(_regions[0]?.copyBytesPerSecond, 1_000_000)
+  assert.deepEqual(peers, [
+    {
+      name: 'far',
+      fingerprint: 'ab'.repeat(32),
+      url: 'https://far.example:8371',
+      projects: ['org-one'],
+      regions: ['hk'],
+    },
+    { name: 'near', fingerprint: 'cd'.repeat(32), url: undefined, projects: 'all', regions: 'all' },
+  ])
+  const cases: [string, string, string][] = [
+    ['peers: [far]', 'peers', 'takes a map of name'],
+    ['peers: {Far: {}}', 'peers', 'takes names of up to 32'],
+    ['peers: {far: {url: "https://a"}}', 'peers.far.fingerprint', 'takes 64 hex digits'],
+    [
+      `peers: {far: {fingerprint: ${'1a'.repeat(32)}, url: "http://a"}}`,
+      'peers.far.url',
+      'takes https://HOST',
+    ],
+    [
+      `peers: {far: {fingerprint: ${'1a'.repeat(32)}, url: "https://a/b"}}`,
+      'peers.far.url',
+      'takes https://',
+    ],
+    [`peers: {far: {fingerprint: ${'1a'.repeat(32)}, project: all}}`, 'peers.far.project', "mean 'projects'"],
+    [
+      `peers: {far: {fingerprint: ${'1a'.repeat(32)}, projects: x}}`,
+      'peers.far.projects',
+      'takes all, or a list',
+    ],
+    [
+      `peers: {far: {fingerprint: ${'1a'.repeat(32)}}, near: {fingerprint: ${'1a'.repeat(32)}}}`,
+      'peers.near',
+      'the same fingerprint',
+    ],
+  ]
+  for (const [text, field, words] of cases) refuses({ yaml: text }, field, path, words)
 })
 
 const bucket = (lines: string, more = '') =>

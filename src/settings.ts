@@ -6,15 +6,17 @@ import type { Fault } from './image/fault.ts'
 import type { RegionId } from './image/ids.ts'
 import { parseAllowed } from './intake/fetch-allow.ts'
 import { describe, parseDirectory, parseFile, refused, type Tree } from './settings/file.ts'
+import { type PeerSettings, parsePeers } from './settings/peers.ts'
 import { defaultRegions, parseRegionKeys, parseRegions, type RegionSettings } from './settings/regions.ts'
 import { attributeOf, getSetting, SETTINGS, type SettingRow } from './settings/table.ts'
 
-export { attributeOf, type RegionSettings, SETTINGS, type SettingRow }
+export { attributeOf, type PeerSettings, type RegionSettings, SETTINGS, type SettingRow }
 
 const DRIVERS = ['qemu', 'files', 'simulated'] as const
 const ACCELERATIONS = ['auto', 'kvm', 'tcg'] as const
 const ENCRYPTIONS = ['on', 'off'] as const
 const SECRETS = ['report', 'refuse'] as const
+const ACROSS_PROJECTS = ['reference', 'rekey'] as const
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
 /** Everything that can be set, checked and frozen. It may hold a secret: never log it whole. */
@@ -61,6 +63,15 @@ export interface Settings {
     readonly uploadHours: number
     readonly uploadsMax: number
   }
+  readonly copies: {
+    readonly atOnce: number
+    readonly attempts: number
+    readonly repeatMinutes: number | 'off'
+    readonly acrossProjects: (typeof ACROSS_PROJECTS)[number]
+    readonly cacheBytes: number
+  }
+  readonly peering: { readonly listen: { readonly host: string; readonly port: number } | 'off' }
+  readonly peers: readonly PeerSettings[]
   readonly exports: { readonly linkHours: number }
   /** Hex. */
   readonly bundles: { readonly signers: readonly string[] }
@@ -187,6 +198,17 @@ export function parseSettings(input: SettingsInput): Settings {
       uploadHours: pick('imports.uploadHours', wholeNumber(1, 720)),
       uploadsMax: pick('imports.uploadsMax', wholeNumber(1, 10_000)),
     },
+    copies: {
+      atOnce: pick('copies.atOnce', wholeNumber(1, 64)),
+      attempts: pick('copies.attempts', wholeNumber(1, 1000)),
+      repeatMinutes: pick('copies.repeatMinutes', orOff(wholeNumber(1, 1440))),
+      acrossProjects: pick('copies.acrossProjects', oneOf(ACROSS_PROJECTS)),
+      cacheBytes: pick('copies.cacheBytes', wholeNumber(0, 1_000_000_000_000)),
+    },
+    peering: { listen: pick('peering.listen', orOff(parseListen)) },
+    peers: tree?.has('peers')
+      ? parsePeers(tree.get('peers'), { path, data, environment: input.environment, folder })
+      : [],
     exports: { linkHours: pick('exports.linkHours', wholeNumber(1, 720)) },
     bundles: {
       signers: pick(
@@ -269,8 +291,8 @@ const listOf =
     return all.every(isOne) ? all : undefined
   }
 const orOff =
-  (inner: (text: string) => number | undefined) =>
-  (text: string): number | 'off' | undefined =>
+  <T>(inner: (text: string) => T | undefined) =>
+  (text: string): T | 'off' | undefined =>
     text === 'off' ? text : inner(text)
 
 function textOf(value: unknown): string | undefined {

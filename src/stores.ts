@@ -3,8 +3,10 @@ import type pino from 'pino'
 import type { Host } from './host/contract.ts'
 import type { ServeRaw } from './host/tools/still-exports.ts'
 import { Fault } from './image/fault.ts'
+import type { PeerPlace } from './peers/contract.ts'
 import type { Settings } from './settings.ts'
 import type { StoreJobs } from './tasks/store-jobs.ts'
+import type { RegionPlace } from './tasks/threads/region.ts'
 
 // What a server and the commands that work without one are joined from alike.
 
@@ -61,11 +63,17 @@ export async function createStores(
   settings: Settings,
   runDirectory: string,
   log: (record: Record<string, unknown>) => void,
-): Promise<{ readonly jobs: StoreJobs; readonly nbdSocketPath: string }> {
+  peers: readonly PeerPlace[] = [],
+): Promise<{
+  readonly jobs: StoreJobs
+  readonly nbdSocketPath: string
+  readonly places: readonly RegionPlace[]
+}> {
   const { ensureDomainsKey, ensureRegionKey, ensureTransfersKey } = await import('./secrets.ts')
   const { transferKeys } = await import('./transfers.ts')
   const domainsKey = await ensureDomainsKey(settings.data)
   const { shareLimits } = await import('./objects/open.ts')
+  const { shareCopyLimit } = await import('./tasks/threads/copy-limits.ts')
   const placeOf = async (region: Settings['regions'][number]) => {
     const objects = shareLimits(region.objects)
     return {
@@ -81,16 +89,24 @@ export async function createStores(
         old: settings.oldRegionKeys[region.id],
       }),
       isEncrypting: settings.encryption === 'on',
+      ...(region.copyBytesPerSecond === undefined
+        ? {}
+        : { copyLimit: shareCopyLimit(region.copyBytesPerSecond) }),
     }
   }
   const nbdSocketPath = join(runDirectory, 'images.sock')
   const { createJobs } = await import('./tasks/threads/jobs.ts')
+  const places = await Promise.all(settings.regions.map(placeOf))
   const jobs = createJobs({
-    places: await Promise.all(settings.regions.map(placeOf)),
+    places,
+    peers,
+    ...(settings.copies.cacheBytes === 0
+      ? {}
+      : { cacheFolder: join(settings.data, 'copies'), cacheBytesMax: settings.copies.cacheBytes }),
     threadCount: settings.capture.workers,
     nbdSocketPath,
     bundleSeed: transferKeys(await ensureTransfersKey(settings.data)).bundles,
     log,
   })
-  return { jobs, nbdSocketPath }
+  return { jobs, nbdSocketPath, places }
 }

@@ -94,7 +94,10 @@ const writeOne = async (job: WriteJob, signal: AbortSignal) => {
 }
 const copy = (digest: Digest, sourceRegionId: RegionId, targetRegionId: RegionId, sessionId: string) =>
   jobs.pull(
-    { digest, sourceRegionId, targetRegionId, sessionId, ref: { holder: `copy-${sessionId}`, label: {} } },
+    {
+      ...{ digest, source: { is: 'region', regionId: sourceRegionId }, targetRegionId, sessionId },
+      ...{ ref: { holder: `copy-${sessionId}`, label: {} }, isShared: false },
+    },
     () => {},
     never(),
   )

@@ -17,6 +17,7 @@ const TOOLS = {
   'qemu-system-x86_64': ['--version'],
   restic: ['version'],
   borg: ['--version'],
+  rsync: ['--version'],
   zstd: ['--version'],
 } as const
 

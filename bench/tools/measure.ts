@@ -136,16 +136,20 @@ export async function withScratch<T>(work: (folder: string) => Promise<T>): Prom
 
 /**
  * Runs the contenders in turn (A B C A B C …), first a round that does not count, which also warms the page cache
- * for all of them, then three that do. One row each, in order; the row of one that is not installed says so.
+ * for all of them, then `runCount` that do. One row each, in order; the row of one that is not installed says so.
  */
-export async function compare(contenders: readonly Contender[], say: (line: string) => void): Promise<Row[]> {
+export async function compare(
+  contenders: readonly Contender[],
+  say: (line: string) => void,
+  runCount = RUN_COUNT,
+): Promise<Row[]> {
   const runs = new Map<string, { run: Run; more: Omit<Row, 'name'> }[]>()
   const missing = new Map<string, string>()
   for (const { name, tool, package: packageName } of contenders) {
     if (tool === undefined || isInstalled(tool)) runs.set(name, [])
     else missing.set(name, `${tool} is not installed (package ${packageName ?? tool})`)
   }
-  for (let round = 0; round <= RUN_COUNT; round++) {
+  for (let round = 0; round <= runCount; round++) {
     for (const contender of contenders) {
       const own = runs.get(contender.name)
       if (own === undefined) continue

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { RegionId } from '../../src/image/ids.ts'
-import { createJobs } from '../../src/tasks/threads/jobs.ts'
+import { createJobs, type JobsOptions } from '../../src/tasks/threads/jobs.ts'
 import type { RegionPlace } from '../../src/tasks/threads/region.ts'
 
 export const SOURCE = 'source' as RegionId
@@ -18,9 +18,15 @@ export function placeIn(folder: string, regionId: RegionId): RegionPlace {
   }
 }
 
-/** The jobs as the server runs them, over two such stores. */
-export function jobsIn(places: readonly RegionPlace[], folder: string, threadCount: number) {
+/** The jobs as the server runs them, over such stores. */
+export function jobsIn(
+  places: readonly RegionPlace[],
+  folder: string,
+  threadCount: number,
+  more: Pick<JobsOptions, 'peers' | 'cacheFolder'> = {},
+) {
   return createJobs({
+    ...more,
     places,
     bundleSeed: new Uint8Array(32),
     threadCount,

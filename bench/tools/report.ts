@@ -31,8 +31,11 @@ export interface Findings {
   readonly marks: readonly Mark[]
 }
 
-/** What every `bench/NAME.ts` exports as `run`. Lines about the progress go to `say`. */
-export type Bench = (say: (line: string) => void) => Promise<Findings>
+/**
+ * What every `bench/NAME.ts` exports as `run`. Lines about the progress go to `say`. One that can be run in parts exports their
+ * names as `parts`; `only` are those to run, all of them where it is left out.
+ */
+export type Bench = (say: (line: string) => void, only?: readonly string[]) => Promise<Findings>
 
 export interface Report {
   readonly bench: string

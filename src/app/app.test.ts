@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { Fault } from '../image/fault.ts'
 import type { MachineId } from '../image/ids.ts'
-import { type AppPlace, AWAY, HOME, newAppPlace, newMachine } from './fixture.ts'
+import { type AppPlace, AWAY, FAR, HOME, newAppPlace, newMachine } from './fixture.ts'
 
 const fault = (kind: Fault['kind'], subject: Fault['subject'], reason?: string) => (error: unknown) =>
   error instanceof Fault &&
@@ -145,6 +145,8 @@ describe('the use cases', () => {
     const small = await newAppPlace({ imagesPerRegionMax: 1 })
     try {
       const imageId = await small.availableImage('i')
+      const away = await small.availableImage('there')
+      await small.catalog.rows.updateTable('image').set({ regionId: FAR }).where('id', '=', away).execute()
       const { app, root } = small
       const { projectId } = await app.projects.create(root, 'second')
       await assert.rejects(
@@ -152,12 +154,12 @@ describe('the use cases', () => {
           regionId: HOME,
           imageId,
           targetProjectId: root.defaultProjectId,
-          targetRegionIds: [AWAY, AWAY],
+          targetRegionIds: [AWAY, FAR],
         }),
         fault('full', 'image'),
       )
       const held = await small.catalog.rows.selectFrom('image').select('id').execute()
-      assert.equal(held.length, 1)
+      assert.equal(held.length, 2)
       const tasks = await small.catalog.rows.selectFrom('task').select('id').execute()
       assert.equal(tasks.length, 0)
       assert.match(projectId, /^org-/)

@@ -18,6 +18,7 @@ import type { Region } from '../image/region.ts'
 import type { Snapshot, SnapshotPolicy } from '../image/snapshot.ts'
 import type { Task, TaskKind } from '../image/task.ts'
 import type { Caller } from './caller.ts'
+import type { Copies, CopyOf, Following } from './copy-contract.ts'
 import type { ImportFrom, ImportWish, Transfers } from './transfer-contract.ts'
 import type {
   Ancestor,
@@ -57,7 +58,7 @@ export interface Keyring {
  * names it by (`ACTIONS` in `actions.ts`), so that no door can forget; each call that changes something leaves one
  * audit record (I9). Faults carry kind, subject, field and reason for the doors' error tables.
  */
-export interface App extends Transfers {
+export interface App extends Transfers, Following {
   readonly regions: {
     list(caller: Caller): Promise<readonly Region[]>
     /** The region and zone that is meant when nothing is said. */
@@ -177,31 +178,9 @@ export interface App extends Transfers {
       caller: Caller,
       where: InProject & { readonly regionId: RegionId; readonly imageId: ImageId },
     ): Promise<SignedReport>
-    /**
-     * Copies an available custom image to other regions or another project. Every target is checked before the
-     * first is accepted. Faults: 'absent' 'image'; 'invalid' 'image' reason 'not-custom'; 'conflict' 'image' if it is
-     * not available; 'invalid' 'image' reason 'same-place' where target region and project are the source's own;
-     * 'full' 'image' for the number of images in the target, 'full' 'project' reason 'quota' for its bytes.
-     */
-    copy(
-      caller: Caller,
-      input: InProject & {
-        readonly regionId: RegionId
-        readonly imageId: ImageId
-        readonly targetProjectId?: ProjectId | undefined
-        readonly targetRegionIds: readonly RegionId[]
-        readonly name?: string | undefined
-        readonly description?: string | undefined
-        readonly tag?: string | undefined
-      },
-    ): Promise<{
-      readonly taskId: TaskId
-      readonly copies: readonly {
-        readonly regionId: RegionId
-        readonly imageId: ImageId
-        readonly taskId: TaskId
-      }[]
-    }>
+    copy: Copies['copy']
+    planCopy: Copies['planCopy']
+    cancelCopy: Copies['cancelCopy']
     /**
      * From a file: inspected before anything opens it, then read into chunks. Faults, at once: 'invalid' 'file' or 'name' or
      * 'request' reasons 'address', 'url'; 'absent' 'file' for no such file in the import folder; 'full'. What the file is
@@ -218,14 +197,7 @@ export interface App extends Transfers {
       caller: Caller,
       where: InProject & { readonly regionId: RegionId; readonly imageId: ImageId },
     ): Promise<Image>
-    /**
-     * How far a copy is: parts of 1 000. Fault 'absent' 'image'; 'invalid' 'image' reason 'not-a-copy'; a failed
-     * copy is Fault 'conflict' 'image' with its reason in the message.
-     */
-    copyProgress(
-      caller: Caller,
-      where: InProject & { readonly regionId: RegionId; readonly imageId: ImageId },
-    ): Promise<number>
+    copyProgress: Copies['copyProgress']
     /**
      * What the image was made from, and that in turn, nearest first: by its digest, with the name where an image or
      * snapshot that the project may see has it, and the id where that is an image of the region. Fault 'absent' 'image'.
@@ -342,6 +314,24 @@ export interface App extends Transfers {
     /** Waits until the task has ended or changed, at most `waitMs`; answers it as it then is. */
     wait(caller: Caller, id: TaskId, waitMs: number): Promise<Task>
     cancel(caller: Caller, id: TaskId): Promise<void>
+    /**
+     * Holds a copy, lets it go on, or changes its place in the line; of a batch all that have not ended. Fault 'conflict'
+     * 'task' for one that has ended, is of another kind, or is (not) paused already.
+     */
+    change(
+      caller: Caller,
+      id: TaskId,
+      change: { readonly paused?: boolean | undefined; readonly priority?: number | undefined },
+    ): Promise<void>
+    /**
+     * Begins anew what failed or was cancelled of a copy or a batch, with the same images; the rest stays as it is. Returns the
+     * tasks that do it now: one, or a new batch with its copies. Fault 'conflict' 'task' for one that has not ended, or of which
+     * nothing failed; 'conflict' 'image' where the image that failed was deleted.
+     */
+    retry(
+      caller: Caller,
+      id: TaskId,
+    ): Promise<{ readonly taskId: TaskId; readonly copies: readonly CopyOf[] }>
     /** Checks every pack, map and image of a region, or of all; the report is the task's output. */
     verify(
       caller: Caller,

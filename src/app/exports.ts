@@ -1,9 +1,10 @@
 import type { Selectable } from 'kysely'
 import type { Rows } from '../catalog/contract.ts'
 import type { Schema } from '../catalog/schema.ts'
-import { Fault } from '../image/fault.ts'
+import { Fault, isFault } from '../image/fault.ts'
 import {
   type Digest,
+  type DomainId,
   type ImageId,
   newCore,
   type ProjectId,
@@ -11,10 +12,12 @@ import {
   type TaskId,
 } from '../image/ids.ts'
 import type { Image } from '../image/image.ts'
+import { FOREIGN_PREFIX, PUBLIC_DOMAIN } from '../store/names.ts'
 import type { ExportImageInput } from '../tasks/export-image.ts'
 import type { ExportJob } from '../tasks/store-jobs.ts'
+import type { Caller } from './caller.ts'
 import { findImage } from './find.ts'
-import type { Guard } from './guard.ts'
+import type { Guard, Target } from './guard.ts'
 import type { Parts } from './parts.ts'
 import type { ExportFile, ExportWish, Transfers } from './transfer-contract.ts'
 import { hashToken, newToken } from './upload-row.ts'
@@ -63,6 +66,32 @@ export function createExports(parts: Parts, guard: Guard): Transfers['exports'] 
         'A file that is packed or a bundle has no digest before it is made. Ask for it without one.'
       throw new Fault('invalid', message, { field: 'digest' })
     }
+  }
+
+  /**
+   * The right to bundles has to hold in the project whose keys a bundle gives away too, which is another one for an image
+   * that was granted from there: a policy that denies it there is heard. Fault 'denied' 'bundle'.
+   */
+  async function refuseKeys(
+    caller: Caller,
+    projectId: ProjectId,
+    domain: DomainId,
+    { regionId, resource }: Pick<Target, 'regionId' | 'resource'>,
+  ): Promise<void> {
+    const isOthers =
+      domain !== PUBLIC_DOMAIN && !domain.startsWith(FOREIGN_PREFIX) && String(domain) !== projectId
+    const owner = isOthers ? (String(domain) as ProjectId) : projectId
+    await guard.admit(caller, 'exports.bundle', { regionId, resource, projectId: owner }).catch((error) => {
+      if (!isOthers || !isFault(error)) throw error
+      // Of a project that was deleted nobody has rights but those who own the account.
+      if (error.kind === 'absent' && caller.isRoot) return
+      throw new Fault(
+        'denied',
+        `A bundle of this image would give away the keys of project ${owner}, where you may not make bundles. ` +
+          'Copy it with --rekey first, and make a bundle of the copy.',
+        { subject: 'bundle', cause: error },
+      )
+    })
   }
 
   async function rowOf(token: string): Promise<DownloadRow> {
@@ -201,6 +230,9 @@ export function createExports(parts: Parts, guard: Guard): Transfers['exports'] 
         }
         await refuseWhat(image, wish)
         const { digest } = image.state
+        if (what.is === 'bundle') {
+          await refuseKeys(caller, projectId, await jobs.domainOf(regionId, digest), target)
+        }
         const job: ExportJob | undefined =
           what.is === 'disk'
             ? { regionId, digest, diskIndex: what.diskIndex, format: what.format }

@@ -2,11 +2,14 @@ import type { Catalog } from '../catalog/contract.ts'
 import { openSqliteCatalog } from '../catalog/sqlite.ts'
 import type { Host, MachinePower, Outlook } from '../host/contract.ts'
 import type { SignedReport } from '../image/cleaning.ts'
+import { Fault } from '../image/fault.ts'
 import type { DiskId, ImageId, MachineId, RegionId, SnapshotId } from '../image/ids.ts'
 import { TASK_KINDS } from '../image/task.ts'
+import type { PeerImage } from '../peers/contract.ts'
+import { createEventLog } from '../tasks/events.ts'
 import { insertSnapshot } from '../tasks/new-snapshot.ts'
 import { createRunner, type Runner, type TaskDefinition } from '../tasks/runner.ts'
-import type { RegionUsage } from '../tasks/store-jobs.ts'
+import type { PullEstimate, RegionUsage } from '../tasks/store-jobs.ts'
 import { createApp } from './app.ts'
 import type { App, Caller, Keyring, NewMachine } from './contract.ts'
 import { findMachine } from './find.ts'
@@ -15,6 +18,7 @@ import type { Parts } from './parts.ts'
 
 export const HOME = 'cn-hangzhou' as RegionId
 export const AWAY = 'hk' as RegionId
+export const FAR = 'sg' as RegionId
 
 /** The use cases over a catalog in memory, with tasks that wait for the test to end them. */
 const TRANSFERS: Parts['transfers'] = {
@@ -24,6 +28,11 @@ const TRANSFERS: Parts['transfers'] = {
   describeSelf: async (regionId, pages) => JSON.stringify({ regionId, pages }),
   signer: async () => 'ab'.repeat(32),
   readInventory: async () => ({ pages: [], recipient: '' }),
+}
+
+const COPIES: Parts['copies'] = {
+  ...{ acrossProjects: 'reference', repeatMs: 600_000, atOnce: 4 },
+  limitOf: () => undefined,
 }
 
 export interface AppPlace {
@@ -42,6 +51,12 @@ export interface AppPlace {
   usage: RegionUsage
   /** What every image's store says was cleaned out of it. */
   report: SignedReport | undefined
+  /** What a copy into that region would move. */
+  pulls: (regionId: string) => Promise<PullEstimate>
+  /** What a peer of that name says of an image. */
+  peerImage: (...asked: readonly string[]) => Promise<PeerImage>
+  /** May be changed between two calls. */
+  readonly copies: { -readonly [Setting in keyof Parts['copies']]: Parts['copies'][Setting] }
   caller(keyId: string, door?: Caller['door']): Promise<Caller>
   /** Writes what a task would have: an available image, a running machine. */
   availableImage(name: string): Promise<ImageId>
@@ -88,9 +103,17 @@ export async function newAppPlace(
     outlook: (): Omit<Outlook, 'power'> => ({ consistency: 'application', consistencyWhy: '' }),
     usage: { packBytes: 0, liveBytes: 0, reclaimableBytes: 0, condemnedBytes: 0, images: [] } as RegionUsage,
     report: undefined as SignedReport | undefined,
+    pulls: async (_regionId: string): Promise<PullEstimate> => ({
+      ...{ missingBytes: 0, savedBytes: 0, resumedBytes: 0 },
+    }),
+    peerImage: async (..._asked: readonly string[]): Promise<PeerImage> => {
+      throw new Fault('absent', 'There is no such peer.', { subject: 'peer' })
+    },
+    copies: { ...COPIES },
   }
   const clock = () => place.nowMs
-  const runner = createRunner({ catalog, definitions: waiting, clock, log: () => {} })
+  const events = createEventLog({ catalog, clock })
+  const runner = createRunner({ catalog, definitions: waiting, clock, events, log: () => {} })
   // Only these are asked of a host by the use cases that the tests call.
   const host = {
     traits: { name: 'simulated', starts: true, hasConsole: true },
@@ -104,6 +127,7 @@ export async function newAppPlace(
     freeBytes: async () => undefined,
     abort: async () => {},
     exportSize: async () => 4096,
+    planPull: async ({ targetRegionId }: { targetRegionId: string }) => place.pulls(targetRegionId),
   } as unknown as Parts['jobs']
   const { keyId } = await ensureRoot(catalog, undefined, place.nowMs)
   const { app, keyring, sweep } = createApp({
@@ -114,6 +138,7 @@ export async function newAppPlace(
     regions: [
       { id: HOME, localName: '杭州', englishName: 'Hangzhou', zones: ['cn-hangzhou-h'] },
       { id: AWAY, localName: '香港', englishName: 'Hong Kong', zones: ['hk-01'] },
+      { id: FAR, localName: '新加坡', englishName: 'Singapore', zones: ['sg-01'] },
     ],
     defaultRegionId: HOME,
     imagesPerRegionMax: options.imagesPerRegionMax ?? 10,
@@ -121,6 +146,14 @@ export async function newAppPlace(
     importDirectory: options.importDirectory ?? '/nonexistent',
     jobs: options.jobs ?? fakeJobs,
     transfers: TRANSFERS,
+    events,
+    webhooks: {
+      check: async (url) => url,
+      seal: { seal: (secret) => JSON.stringify(secret) },
+      changed: () => {},
+    },
+    copies: place.copies,
+    peers: { known: [], image: (name, regionId, imageId) => place.peerImage(name, regionId, imageId) },
     secrets: options.secrets ?? 'report',
     upkeep: { gcGraceMs: 1000, scrubBytesPerSecond: 50_000_000, scrubEveryMs: 7000 },
   })
@@ -167,6 +200,19 @@ export async function newAppPlace(
     set report(report) {
       place.report = report
     },
+    get pulls() {
+      return place.pulls
+    },
+    set pulls(pulls) {
+      place.pulls = pulls
+    },
+    get peerImage() {
+      return place.peerImage
+    },
+    set peerImage(peerImage) {
+      place.peerImage = peerImage
+    },
+    copies: place.copies,
     caller,
     async availableImage(name) {
       const id = String(imageCount++).padStart(17, 'a') as ImageId

@@ -1,11 +1,15 @@
 import type { Catalog } from '../catalog/contract.ts'
 import type { Host } from '../host/contract.ts'
-import type { PageId, RegionId } from '../image/ids.ts'
+import type { ImageId, PageId, RegionId } from '../image/ids.ts'
 import type { Region } from '../image/region.ts'
 import type { RemoteSource } from '../intake/contract.ts'
+import type { KnownPeer, PeerImage } from '../peers/contract.ts'
+import type { EventLog } from '../tasks/event-log.ts'
+import type { CopyPace } from '../tasks/parts.ts'
 import type { Runner } from '../tasks/runner.ts'
 import type { SourceSeal } from '../tasks/source-seal.ts'
 import type { StoreJobs } from '../tasks/store-jobs.ts'
+import type { WebhookSeal } from '../tasks/webhook-row.ts'
 
 /** What the use cases are made from; `main.ts` joins it once. */
 export interface Parts {
@@ -24,7 +28,20 @@ export interface Parts {
     | 'exportBytes'
     | 'bundle'
     | 'pagesOf'
+    | 'domainOf'
+    | 'planPull'
   >
+  readonly copies: CopyPace & {
+    /** What a copy into another project is where nobody says. */
+    readonly acrossProjects: 'reference' | 'rekey'
+    /** How long a cloud's request may be repeated for the same answer; undefined for not at all. */
+    readonly repeatMs: number | undefined
+  }
+  /** The other installations. Faults: 'absent' 'peer' for a name that the settings do not have, and those of `PeerClient`. */
+  readonly peers: {
+    readonly known: readonly KnownPeer[]
+    image(name: string, regionId: string, imageId: ImageId, signal: AbortSignal): Promise<PeerImage>
+  }
   readonly transfers: {
     readonly fetcher: { check(source: RemoteSource): Promise<string> }
     readonly seal: Pick<SourceSeal, 'seal'>
@@ -42,6 +59,14 @@ export interface Parts {
     readonly readInventory: (
       text: string,
     ) => Promise<{ readonly pages: readonly PageId[]; readonly recipient: string }>
+  }
+  readonly events: EventLog
+  readonly webhooks: {
+    /** As it may be shown. Fault 'invalid' 'request' reasons 'url', 'address', as `Sender.check`. */
+    check(url: string): Promise<string>
+    readonly seal: Pick<WebhookSeal, 'seal'>
+    /** Told once one was made, changed or removed. */
+    changed(): void
   }
   readonly regions: readonly Region[]
   readonly defaultRegionId: string

@@ -143,6 +143,7 @@ export function machineOf(row: Selectable<Schema['machine']>): Machine {
 function taskState(row: Selectable<Schema['task']>): TaskState {
   switch (row.state) {
     case 'queued':
+    case 'paused':
     case 'done':
     case 'cancelled':
       return { at: row.state }
@@ -153,7 +154,19 @@ function taskState(row: Selectable<Schema['task']>): TaskState {
   }
 }
 
-export function taskOf(row: Selectable<Schema['task']>): Task {
+/** A rate that was measured longer ago says nothing of now. */
+const RATE_MS = 10_000
+
+function rateOf(row: Selectable<Schema['task']>, nowMs: number): Pick<Task, 'bytesPerSecond' | 'etaMs'> {
+  const { state, bytesPerSecond, progressAtMs, doneBytes, totalBytes } = row
+  const isFresh = progressAtMs !== null && nowMs - progressAtMs <= RATE_MS
+  if (state !== 'running' || !isFresh || bytesPerSecond === null || bytesPerSecond === 0) {
+    return { bytesPerSecond: undefined, etaMs: undefined }
+  }
+  return { bytesPerSecond, etaMs: Math.ceil(((totalBytes - doneBytes) * 1000) / bytesPerSecond) }
+}
+
+export function taskOf(row: Selectable<Schema['task']>, nowMs: number): Task {
   return {
     id: row.id as TaskId,
     parentId: (row.parentId as TaskId | null) ?? undefined,
@@ -167,6 +180,11 @@ export function taskOf(row: Selectable<Schema['task']>): Task {
     doneBytes: row.doneBytes,
     totalBytes: row.totalBytes,
     movedBytes: row.movedBytes,
+    savedBytes: row.savedBytes,
+    ...rateOf(row, nowMs),
+    priority: row.priority,
+    deadlineAtMs: row.deadlineAtMs ?? undefined,
+    lastReason: row.lastReason ?? undefined,
     attemptCount: row.attemptCount,
     output: JSON.parse(row.output),
     createdAtMs: row.createdAtMs,

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test'
 import { Fault } from '../image/fault.ts'
 import type { Digest, ImageId, ProjectId, TaskId } from '../image/ids.ts'
 import { chargedBytes, chargeProblems } from '../tasks/quota.ts'
-import { type AppPlace, AWAY, HOME, newAppPlace } from './fixture.ts'
+import { type AppPlace, AWAY, FAR, HOME, newAppPlace } from './fixture.ts'
 
 const fault = (kind: Fault['kind'], subject: Fault['subject'], reason?: string) => (error: unknown) =>
   error instanceof Fault &&
@@ -49,7 +49,7 @@ describe('quotas and what stores hold', () => {
   test('a batch is charged whole or not at all; one that is deleted gives its reservation back', async () => {
     const imageId = await sized('i', 1000)
     await quota(2999)
-    const both = { regionId: HOME, imageId, targetRegionIds: [AWAY, AWAY] }
+    const both = { regionId: HOME, imageId, targetRegionIds: [AWAY, FAR] }
     await assert.rejects(place.app.images.copy(place.root, both), fault('full', 'project', 'quota'))
     assert.equal(await charged(), 1000)
     const [made] = (await copy(imageId)).copies

@@ -1,7 +1,8 @@
 import { Fault, isFault } from '../image/fault.ts'
 import type { TaskId } from '../image/ids.ts'
-import type { Task, TaskKind } from '../image/task.ts'
+import { REGION_KINDS, type Task, type TaskKind } from '../image/task.ts'
 import type { VerifyInput } from '../tasks/verify-region.ts'
+import type { UseCase } from './actions.ts'
 import type { App, Caller } from './contract.ts'
 import type { Guard } from './guard.ts'
 import type { Parts } from './parts.ts'
@@ -15,6 +16,7 @@ const CANCELLABLE: readonly TaskKind[] = [
   'plan-capture',
   'copy-image',
   'copy-batch',
+  'plan-copy',
   'import-image',
   'export-image',
   'verify-region',
@@ -22,11 +24,19 @@ const CANCELLABLE: readonly TaskKind[] = [
   'scrub-region',
   'repair-region',
 ]
-/** What they tell is of a whole region, so of all projects: reading it takes the right that starting them takes. */
-const OF_REGIONS: readonly TaskKind[] = ['verify-region', 'collect-garbage', 'scrub-region', 'repair-region']
+const COPIES: readonly TaskKind[] = ['copy-image', 'copy-batch']
+const OF_REGIONS: readonly TaskKind[] = REGION_KINDS
 const WAIT_MAX_MS = 60_000
+const PRIORITY_MAX = 9
 
-export function createTasks({ catalog, runner }: Parts, guard: Guard): App['tasks'] {
+type Copied = Awaited<ReturnType<App['tasks']['retry']>>
+
+/** `retryCopies`: begins anew what failed of an ended copy or batch, for a caller with the right to begin its task anew. */
+export function createTasks(
+  { catalog, runner, clock }: Pick<Parts, 'catalog' | 'runner' | 'clock'>,
+  guard: Guard,
+  retryCopies: (task: Task, caller: Caller) => Promise<Copied>,
+): App['tasks'] {
   const absent = () => new Fault('absent', 'There is no such task. List the tasks.', { subject: 'task' })
 
   /** The task, still without regard to the caller's rights in its project. */
@@ -38,7 +48,7 @@ export function createTasks({ catalog, runner }: Parts, guard: Guard): App['task
       .where('task.id', '=', id)
       .where('project.accountId', '=', caller.accountId)
       .executeTakeFirst()
-    return row === undefined ? undefined : taskOf(row)
+    return row === undefined ? undefined : taskOf(row, clock())
   }
 
   const targetOf = ({ projectId, regionId, id, kind }: Task) => ({
@@ -57,6 +67,47 @@ export function createTasks({ catalog, runner }: Parts, guard: Guard): App['task
       throw hide(error)
     })
     return task
+  }
+
+  const conflict = (message: string) => new Fault('conflict', message, { subject: 'task' })
+  const ended = ({ state }: Task) => conflict(`The task has ended already: ${state.at}.`)
+
+  async function changeTask<T>(
+    caller: Caller,
+    useCase: UseCase,
+    id: TaskId,
+    work: (task: Task) => Promise<T>,
+  ): Promise<T> {
+    const task = await look(caller, id)
+    if (task === undefined) throw absent()
+    return guard
+      .change(caller, useCase, targetOf(task), () => work(task))
+      .catch((error) => {
+        throw hide(error)
+      })
+  }
+
+  async function liveChildren(id: TaskId): Promise<readonly Task[]> {
+    const rows = await catalog.rows
+      .selectFrom('task')
+      .selectAll()
+      .where('parentId', '=', id)
+      .where('endedAtMs', 'is', null)
+      .execute()
+    return rows.map((row) => taskOf(row, clock()))
+  }
+
+  /** All that are not so already; those of several that end meanwhile are left alone. */
+  async function hold(tasks: readonly Task[], isHeld: boolean): Promise<void> {
+    const others = tasks.filter(({ state }) => (state.at === 'paused') !== isHeld)
+    if (others.length === 0)
+      throw conflict(isHeld ? 'The task is paused already.' : 'The task is not paused.')
+    const tried = await Promise.allSettled(
+      others.map(({ id }) => (isHeld ? runner.pause(id) : runner.proceed(id))),
+    )
+    const failed = tried.filter((one) => one.status === 'rejected').map(({ reason }) => reason as unknown)
+    for (const reason of failed) if (!isFault(reason, 'conflict')) throw reason
+    if (failed.length === tried.length) throw failed[0]
   }
 
   return {
@@ -91,7 +142,7 @@ export function createTasks({ catalog, runner }: Parts, guard: Guard): App['task
         .limit(paging.limit)
         .offset(paging.offset)
         .execute()
-      return { total: Number(count.count), items: rows.map(taskOf) }
+      return { total: Number(count.count), items: rows.map((row) => taskOf(row, clock())) }
     },
 
     get: find,
@@ -112,27 +163,50 @@ export function createTasks({ catalog, runner }: Parts, guard: Guard): App['task
     },
 
     async cancel(caller, id) {
-      const task = await look(caller, id)
-      if (task === undefined) throw absent()
-      const cancelled = guard.change(caller, 'tasks.cancel', targetOf(task), async () => {
-        if (task.endedAtMs !== undefined) {
-          throw new Fault('conflict', `The task has ended already: ${task.state.at}.`, { subject: 'task' })
-        }
+      await changeTask(caller, 'tasks.cancel', id, async (task) => {
+        if (task.endedAtMs !== undefined) throw ended(task)
         if (!CANCELLABLE.includes(task.kind)) {
-          throw new Fault('conflict', `A ${task.kind} task cannot be cancelled; it ends by itself.`, {
-            subject: 'task',
+          throw conflict(`A ${task.kind} task cannot be cancelled; it ends by itself.`)
+        }
+        const children = await liveChildren(id)
+        await Promise.all([id, ...children.map((child) => child.id)].map((one) => runner.cancel(one)))
+      })
+    },
+
+    async change(caller, id, { paused, priority }) {
+      await changeTask(caller, 'tasks.change', id, async (task) => {
+        if (paused === undefined && priority === undefined) {
+          throw new Fault('invalid', 'Say what is to be changed: paused, or priority.')
+        }
+        if (
+          priority !== undefined &&
+          !(Number.isInteger(priority) && priority >= 0 && priority <= PRIORITY_MAX)
+        ) {
+          throw new Fault('invalid', `A priority is a whole number from 0 to ${PRIORITY_MAX}.`, {
+            field: 'priority',
           })
         }
-        const children = await catalog.rows
-          .selectFrom('task')
-          .select('id')
-          .where('parentId', '=', id)
-          .where('endedAtMs', 'is', null)
-          .execute()
-        await Promise.all([runner.cancel(id), ...children.map((child) => runner.cancel(child.id as TaskId))])
+        if (task.endedAtMs !== undefined) throw ended(task)
+        if (!COPIES.includes(task.kind)) {
+          throw conflict(`A ${task.kind} task can be neither paused nor preferred; copies can.`)
+        }
+        const children = task.kind === 'copy-batch' ? await liveChildren(id) : []
+        if (paused !== undefined) await hold(task.kind === 'copy-batch' ? children : [task], paused)
+        if (priority === undefined) return
+        await Promise.all([task, ...children].map((one) => runner.setPriority(one.id, priority)))
       })
-      await cancelled.catch((error) => {
-        throw hide(error)
+    },
+
+    retry(caller, id) {
+      return changeTask(caller, 'tasks.retry', id, async (task) => {
+        if (!COPIES.includes(task.kind)) {
+          throw conflict(`A ${task.kind} task cannot be begun anew; ask for the same thing again.`)
+        }
+        if (task.endedAtMs === undefined) {
+          throw conflict('The task has not ended. Wait for its end, or cancel it.')
+        }
+        if (task.state.at === 'done') throw conflict('Nothing of it failed, so there is nothing to repeat.')
+        return retryCopies(task, caller)
       })
     },
 

@@ -24,16 +24,29 @@ function index(name: string, on: string, columns: string[], unique = false): Ste
   }
 }
 
-/** One more column; a number that may not be null is 0 in the rows there are. */
-function column(on: string, name: string, kind: 'n' | 'n?' | 't?'): Step {
+/** One more column; a number that may not be null is `fallback` in the rows there are. */
+function column(on: string, name: string, kind: 'n' | 'n?' | 't?', fallback = 0): Step {
   return (rows) =>
     rows.schema
       .alterTable(on)
       .addColumn(name, kind === 't?' ? 'text' : 'bigint', (c) =>
-        kind === 'n' ? c.notNull().defaultTo(0) : c,
+        kind === 'n' ? c.notNull().defaultTo(fallback) : c,
       )
       .execute()
 }
+
+/** Its ids are never given twice, so that whoever has seen one knows what he has not. */
+const eventTable: Step = (rows) =>
+  rows.schema
+    .createTable('event')
+    .addColumn('id', 'integer', (c) => c.primaryKey().autoIncrement())
+    .addColumn('atMs', 'bigint', (c) => c.notNull())
+    .addColumn('projectId', 'text', (c) => c.notNull())
+    .addColumn('taskId', 'text', (c) => c.notNull())
+    .addColumn('kind', 'text', (c) => c.notNull())
+    .addColumn('isEnd', 'bigint', (c) => c.notNull())
+    .addColumn('body', 'text', (c) => c.notNull())
+    .execute()
 
 /** Numbered from 1, never edited once released: a change is a new number. */
 export const migrations: readonly (readonly Step[])[] = [
@@ -293,6 +306,70 @@ export const migrations: readonly (readonly Step[])[] = [
       ['id'],
     ),
     index('download_token', 'download', ['tokenHash'], true),
+  ],
+  [
+    column('task', 'savedBytes', 'n'),
+    column('task', 'bytesPerSecond', 'n?'),
+    column('task', 'progressAtMs', 'n?'),
+    column('task', 'priority', 'n', 5),
+    column('task', 'deadlineAtMs', 'n?'),
+    column('task', 'lastReason', 't?'),
+    column('task', 'requestKey', 't?'),
+    index('task_request', 'task', ['requestKey']),
+    index('task_kind', 'task', ['kind', 'endedAtMs']),
+    index('task_place', 'task', ['regionId', 'kind', 'endedAtMs']),
+    index('image_digest', 'image', ['digest']),
+    eventTable,
+    index('event_project', 'event', ['projectId', 'id']),
+    table(
+      'webhook',
+      {
+        id: 't',
+        projectId: 't',
+        name: 't',
+        url: 't',
+        secret: 't',
+        caller: 't',
+        kinds: 't',
+        endsOnly: 'n',
+        isEnabled: 'n',
+        createdAtMs: 'n',
+        deliveredId: 'n',
+        deliveredAtMs: 'n?',
+        failingSinceMs: 'n?',
+        lastReason: 't?',
+        attemptCount: 'n',
+        nextAtMs: 'n',
+      },
+      ['id'],
+    ),
+    table(
+      'replicationRule',
+      {
+        id: 't',
+        projectId: 't',
+        regionId: 't',
+        name: 't',
+        filter: 't',
+        targetProjectId: 't',
+        targetRegionIds: 't',
+        keepCount: 'n?',
+        isEnabled: 'n',
+        creator: 't',
+        caller: 't',
+        createdAtMs: 'n',
+        seenUntilMs: 'n',
+        lastDoneAtMs: 'n?',
+        lastFailedAtMs: 'n?',
+        lastReason: 't?',
+      },
+      ['id'],
+    ),
+    table('replicated', { ruleId: 't', imageId: 't', regionId: 't', copyId: 't', atMs: 'n' }, [
+      'ruleId',
+      'imageId',
+      'regionId',
+    ]),
   ],
 ]
 

@@ -230,6 +230,82 @@ export interface Schema {
     createdAtMs: number
     startedAtMs: number | null
     endedAtMs: number | null
+    savedBytes: Generated<number>
+    /** As of `progressAtMs`, the last time that bytes were told. */
+    bytesPerSecond: Generated<number | null>
+    progressAtMs: Generated<number | null>
+    /** 0 to 9, higher first. */
+    priority: Generated<number>
+    deadlineAtMs: Generated<number | null>
+    /** Why the last attempt failed, of one that tries again. */
+    lastReason: Generated<string | null>
+    /** What a repeated request is known by. */
+    requestKey: Generated<string | null>
+  }
+  /** Changes of tasks, for whoever follows them; kept for a while. */
+  event: {
+    id: Generated<number>
+    atMs: number
+    projectId: string
+    taskId: string
+    kind: string
+    /** 1: the task has ended. */
+    isEnd: number
+    /** JSON of TaskEvent without `id`. */
+    body: string
+  }
+  webhook: {
+    id: string
+    projectId: string
+    name: string
+    url: string
+    /** Sealed: what the messages are signed with. */
+    secret: string
+    /** JSON of Caller: by whose rights it is told. */
+    caller: string
+    /** JSON list. */
+    kinds: string
+    endsOnly: number
+    isEnabled: number
+    createdAtMs: number
+    deliveredId: number
+    deliveredAtMs: number | null
+    failingSinceMs: number | null
+    lastReason: string | null
+    attemptCount: number
+    /** Not before. */
+    nextAtMs: number
+  }
+  replicationRule: {
+    id: string
+    projectId: string
+    regionId: string
+    name: string
+    /** JSON of ReplicationFilter. */
+    filter: string
+    targetProjectId: string
+    /** JSON list. */
+    targetRegionIds: string
+    keepCount: number | null
+    isEnabled: number
+    creator: string
+    /** JSON of Caller: in whose name copies are asked for. */
+    caller: string
+    createdAtMs: number
+    /** Images made available up to here were looked at. */
+    seenUntilMs: number
+    lastDoneAtMs: number | null
+    lastFailedAtMs: number | null
+    lastReason: string | null
+  }
+  /** Which images a rule has copied where, so that one that is deleted there does not come again. */
+  replicated: {
+    ruleId: string
+    imageId: string
+    regionId: string
+    /** The copy. */
+    copyId: string
+    atMs: number
   }
   /** I9: one record for each request that changed something, or tried to. */
   audit: {

@@ -44,7 +44,7 @@ const inputOf = (name: string): Json => server.fake.calls.findLast((call) => cal
 async function alone(...argv: string[]) {
   const { io, text } = memoryIo()
   const fail = () => assert.fail('no server is started')
-  const exitCode = await runCli(argv, { serve: fail, offline: fail, doctor: fail, io })
+  const exitCode = await runCli(argv, { serve: fail, offline: fail, doctor: fail, peerIdentity: fail, io })
   return { exitCode, stdout: text('stdout'), stderr: text('stderr') }
 }
 

@@ -16,7 +16,7 @@ export interface Client {
   ): Promise<Answer>
 }
 
-function queryText(query: Query): string {
+export function queryText(query: Query): string {
   const pairs = Object.entries(query).flatMap(([name, value]) => {
     const values = Array.isArray(value) ? value : value === undefined ? [] : [value]
     return values.map((one) => `${name}=${encodeURIComponent(String(one))}`)
@@ -24,22 +24,28 @@ function queryText(query: Query): string {
   return pairs.length === 0 ? '' : `?${pairs.join('&')}`
 }
 
-export function createClient({ endpoint, keyId, secret }: Connection): Client {
+/** The headers of one request to our API: `headers`, and those that say who asks. Good once. */
+export function signedHeaders(
+  { keyId, secret }: Connection,
+  method: string,
+  url: URL,
+  body: Uint8Array,
+  headers: Readonly<Record<string, string>>,
+): Record<string, string> {
+  return signAcs3({
+    ...{ method, url: url.pathname + url.search, host: url.host, body, headers, keyId, secret },
+    ...{ nonce: randomUUID(), nowMs: Date.now() },
+  })
+}
+
+export function createClient(connection: Connection): Client {
+  const { endpoint } = connection
   return {
     async call(method, path, { query = {}, body } = {}) {
       const url = new URL(path + queryText(query), endpoint)
       const bytes = Buffer.from(body === undefined ? '' : JSON.stringify(body))
-      const headers = signAcs3({
-        method,
-        url: url.pathname + url.search,
-        host: url.host,
-        body: bytes,
-        headers: body === undefined ? {} : { 'content-type': 'application/json' },
-        keyId,
-        secret,
-        nonce: randomUUID(),
-        nowMs: Date.now(),
-      })
+      const type: Record<string, string> = body === undefined ? {} : { 'content-type': 'application/json' }
+      const headers = signedHeaders(connection, method, url, bytes, type)
       const reply = await exchange({ url, method, headers, body: bytes })
       const text = (await readAll(reply)).toString('utf8')
       let value: unknown

@@ -25,7 +25,13 @@ export interface Ran {
 export interface MemoryIoOptions {
   readonly environment?: Record<string, string>
   readonly isTerminal?: boolean
+  readonly columns?: number
+  readonly rows?: number
   readonly stdin?: PassThrough
+  /** Told of what is written to standard error. */
+  readonly onError?: (text: string) => void
+  /** Likewise, to standard output. */
+  readonly onOutput?: (text: string) => void
   /** Pressing Ctrl-C is aborting it. */
   readonly interrupt?: AbortSignal
 }
@@ -36,8 +42,13 @@ export function memoryIo(options: MemoryIoOptions = {}) {
   let nowMs = 0
   const sink = (name: 'stdout' | 'stderr') => ({
     isTerminal: options.isTerminal === true,
-    columns: 100,
-    write: (text: string | Uint8Array) => void said[name].push(Buffer.from(text as string)),
+    columns: options.columns ?? 100,
+    rows: options.rows ?? 24,
+    write(text: string | Uint8Array) {
+      said[name].push(Buffer.from(text as string))
+      const tell = name === 'stderr' ? options.onError : options.onOutput
+      tell?.(String(text))
+    },
     writeOut: async (bytes: Uint8Array) => void said[name].push(Buffer.from(bytes)),
   })
   const io: Io = {
@@ -96,6 +107,7 @@ export async function startServer(fake = createFakeApp(), port = 0): Promise<Tes
       serve: async () => undefined,
       offline: async () => NO_OFFLINE,
       doctor: async () => [],
+      peerIdentity: async () => assert.fail('no command of a client asks for it'),
       io,
     })
     return { exitCode, stdout: text('stdout'), bytes: bytes('stdout'), stderr: text('stderr') }

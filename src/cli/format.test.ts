@@ -108,6 +108,12 @@ test('a task is described by its state, its bytes and what is left', () => {
     doneBytes: 1024 ** 3,
     totalBytes: 4 * 1024 ** 3,
     movedBytes: 0,
+    savedBytes: 0,
+    bytesPerSecond: null,
+    etaMs: null,
+    priority: 5,
+    deadlineAtMs: null,
+    lastReason: null,
     attemptCount: 1,
     output: {},
     createdAtMs: 0,
@@ -121,6 +127,10 @@ test('a task is described by its state, its bytes and what is left', () => {
   assert.equal(
     describeTask({ ...task, totalBytes: 0, step: null, state: 'queued' }),
     'copy-image hk: queued  0 %',
+  )
+  assert.equal(
+    describeTask({ ...task, step: null, state: 'paused' }),
+    'copy-image hk: paused  25 %  1 GiB of 4 GiB',
   )
   // Bytes and what is left of the reading are not those of the cleaning.
   assert.equal(describeTask({ ...task, step: 'clean: scrub' }, 512), 'copy-image hk: clean: scrub')

@@ -19,6 +19,8 @@ export interface Sink {
   readonly isTerminal: boolean
   /** Cells across; 80 where nobody knows. */
   readonly columns: number
+  /** Lines on it; 24 where nobody knows. */
+  readonly rows: number
   write(text: string | Uint8Array): void
   /** As `write`; waits until the other side has taken it. Throws what the other side does. */
   writeOut(bytes: Uint8Array): Promise<void>
@@ -30,7 +32,11 @@ function sink(stream: NodeJS.WriteStream): Sink {
       return stream.isTTY === true
     },
     get columns() {
-      return stream.columns ?? 80
+      // A terminal that was never told its size has 0.
+      return stream.columns || 80
+    },
+    get rows() {
+      return stream.rows || 24
     },
     write: (text) => void stream.write(text),
     writeOut: (bytes) =>

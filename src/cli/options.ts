@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { DiskBus } from '../image/config.ts'
 import { CONSISTENCIES } from '../image/consistency.ts'
+import { findDuration } from './duration.ts'
 import { describeFailure } from './failure.ts'
 import type { Io } from './io.ts'
 import type { Session, SessionFlags } from './session.ts'
@@ -23,11 +24,16 @@ export interface PlaceFlags {
 }
 
 /** A command of a client: it has the connection's options and --json. */
-export function clientCommand(parent: Command, usage: string, about: string): Command {
+export function clientCommand(
+  parent: Command,
+  usage: string,
+  about: string,
+  aboutJson = 'print one JSON value',
+): Command {
   return parent
     .command(usage)
     .description(about)
-    .addOption(new Option('--json', 'print one JSON value'))
+    .addOption(new Option('--json', aboutJson))
     .addOption(
       connectionOption('--endpoint <url>', 'the server (CALOTYPE_ENDPOINT, else http://127.0.0.1:8370)'),
     )
@@ -83,8 +89,15 @@ export function timed(command: Command): Command {
   return command.addOption(timeoutOption())
 }
 
-function timeoutOption(): Option {
-  return new Option('--timeout <seconds>', 'give up waiting after so long').argParser(parseSeconds)
+function timeoutOption(about = 'give up waiting after so long'): Option {
+  return new Option('--timeout <seconds>', about).argParser(parseSeconds)
+}
+
+/** Adds --wait and --timeout of work that may take hours: only the time in which nothing goes on counts. */
+export function waitingForCopies(command: Command): Command {
+  return command
+    .option('--wait', 'until all copies have ended; shows how each goes on')
+    .addOption(timeoutOption('give up waiting once nothing has gone on for so long').implies({ wait: true }))
 }
 
 export interface WaitFlags {
@@ -138,6 +151,37 @@ export function collect<Value>(parse: (text: string) => Value): (text: string, b
 
 export function parseCount(text: string): number {
   if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('It takes a whole number.')
+  return Number(text)
+}
+
+/** Milliseconds. */
+export function parseDurationOption(text: string): number {
+  const durationMs = findDuration(text)
+  if (durationMs === undefined)
+    throw new InvalidArgumentError('It takes a time such as 90s, 30m, 2h or 1h30m.')
+  return durationMs
+}
+
+/** Whole seconds, of which there is at least one. */
+export function parseWholeSecondsOption(text: string): number {
+  const durationMs = parseDurationOption(text)
+  if (durationMs >= 1000) return Math.floor(durationMs / 1000)
+  throw new InvalidArgumentError('It takes a second at least.')
+}
+
+const RATE_MIN = 64 * 1024
+
+/** Bytes a second, of '20MB' or '20MB/s'. */
+export function parseRateOption(text: string): number {
+  const bytesPerSecond = findSize(text.replace(/\/s$/, ''))
+  if (bytesPerSecond === undefined)
+    throw new InvalidArgumentError('It takes so much a second, such as 20MB or 512KiB.')
+  if (bytesPerSecond < RATE_MIN) throw new InvalidArgumentError('It takes 64KiB a second at least.')
+  return bytesPerSecond
+}
+
+export function parsePriority(text: string): number {
+  if (!/^\d$/.test(text)) throw new InvalidArgumentError('A priority is 0 to 9; the higher goes first.')
   return Number(text)
 }
 

@@ -2,15 +2,19 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { accountCommands } from './commands/account.ts'
 import { doctorCommand, type Finding } from './commands/doctor.ts'
+import { eventCommands } from './commands/events.ts'
 import { imageCommands } from './commands/image.ts'
 import { machineCommands } from './commands/machine.ts'
 import { type Offline, offlineCommands } from './commands/offline.ts'
+import { peerCommands, type ReadPeerIdentity } from './commands/peer.ts'
 import { regionCommands } from './commands/region.ts'
+import { replicationCommands } from './commands/replication.ts'
 import { type Serve, serveCommand } from './commands/serve.ts'
 import { snapshotCommands } from './commands/snapshot.ts'
 import { storeCommands } from './commands/store.ts'
 import { taskCommands } from './commands/task.ts'
 import { verifyCommand } from './commands/verify.ts'
+import { webhookCommands } from './commands/webhook.ts'
 import { EXIT } from './failure.ts'
 import { type Io, processIo } from './io.ts'
 import type { ProgramParts } from './options.ts'
@@ -24,6 +28,8 @@ export interface ProgramOptions {
   readonly offline: () => Promise<Offline>
   /** Likewise, a look at this host. */
   readonly doctor: () => Promise<readonly Finding[]>
+  /** Likewise, what other installations know this one by. */
+  readonly peerIdentity: ReadPeerIdentity
   readonly io?: Io
 }
 
@@ -55,6 +61,10 @@ export function buildProgram(options: ProgramOptions, fail: ProgramParts['fail']
   snapshotCommands(program, parts)
   machineCommands(program, parts)
   taskCommands(program, parts)
+  eventCommands(program, parts)
+  webhookCommands(program, parts)
+  replicationCommands(program, parts)
+  peerCommands(program, parts, options.peerIdentity)
   accountCommands(program, parts)
   regionCommands(program, parts)
   const store = program.command('store').description("the regions' stores: what they hold, and their upkeep")

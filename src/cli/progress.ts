@@ -16,7 +16,7 @@ const LOOK_MS = 100
 export const REDRAW_MS = 100
 
 /** The part done, 0 to 1; a task that is done is whole, even one without bytes. */
-function partDone(task: ShownTask): number {
+export function partDone(task: ShownTask): number {
   if (task.state === 'done') return 1
   return task.totalBytes > 0 ? Math.min(1, task.doneBytes / task.totalBytes) : 0
 }
@@ -48,7 +48,7 @@ export function describeRate(rate: number | undefined, leftBytes: number | undef
 export function describeTask(task: ShownTask, rate?: number): string {
   const percent = `${Math.floor(partDone(task) * 100)} %`
   const where = `${task.kind} ${task.region}`
-  if (task.state !== 'running' && task.state !== 'queued') {
+  if (task.endedAtMs !== null) {
     const bytes = task.doneBytes > 0 ? `, ${formatBytes(task.doneBytes)}` : ''
     const took =
       task.startedAtMs !== null && task.endedAtMs !== null
@@ -65,9 +65,9 @@ export function describeTask(task: ShownTask, rate?: number): string {
   return `${where}: ${printable(step)}  ${percent}${bytes}${left}`
 }
 
-export function drawBar(part: number): string {
-  const full = Math.floor(part * BAR_CELLS)
-  return `[${'█'.repeat(full)}${'░'.repeat(BAR_CELLS - full)}]`
+export function drawBar(part: number, cells = BAR_CELLS): string {
+  const full = Math.floor(part * cells)
+  return `[${'█'.repeat(full)}${'░'.repeat(cells - full)}]`
 }
 
 /** Cut to the terminal's width: a wrapped line could not be drawn over again. */

@@ -122,6 +122,7 @@ async function runOffline(change: Partial<Offline>, ...argv: string[]) {
     serve: async () => undefined,
     offline: async () => offline,
     doctor: async () => [],
+    peerIdentity: async () => assert.fail('store asks for nothing of it'),
     io,
   })
   return { exitCode, given, stdout: text('stdout'), stderr: text('stderr') }

@@ -51,7 +51,7 @@ const DIM = 2
 /** The colour of a state's word, for every noun that has states. */
 export function stateColour(state: string): number | undefined {
   if (['available', 'running', 'done', 'ok'].includes(state)) return GREEN
-  if (['creating', 'starting', 'stopping', 'queued', 'deleting'].includes(state)) return YELLOW
+  if (['creating', 'starting', 'stopping', 'queued', 'paused', 'deleting'].includes(state)) return YELLOW
   if (['failed', 'wrong'].includes(state)) return RED
   return ['stopped', 'cancelled'].includes(state) ? DIM : undefined
 }

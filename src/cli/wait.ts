@@ -29,23 +29,30 @@ export function createDeadline(io: Io, options: WaitOptions, what: string) {
 
 /**
  * Runs a read again while the server is away or busy: a task outlives its server, so the wait for it does too. The
- * server's own refusals, except 'unavailable', end it.
+ * server's own refusals, except 'unavailable', end it. `onAway` is told of each failure that it goes on after.
  */
-export async function whileAway<Answer>(io: Io, read: () => Promise<Answer>): Promise<Answer> {
+export async function whileAway<Answer>(
+  io: Io,
+  read: () => Promise<Answer>,
+  awayMsMax = AWAY_MS_MAX,
+  onAway: (error: CommandFailure) => void = () => {},
+): Promise<Answer> {
   let awayFromMs: number | undefined
   for (;;) {
     try {
       return await read()
     } catch (error) {
-      const isAway =
-        error instanceof ServerRefusal
-          ? error.kind === 'unavailable'
-          : error instanceof CommandFailure && error.exitCode === EXIT.unreachable
       awayFromMs ??= io.nowMs()
-      if (!isAway || io.nowMs() - awayFromMs > AWAY_MS_MAX) throw error
+      if (!isAway(error) || io.nowMs() - awayFromMs > awayMsMax) throw error
+      onAway(error)
       await io.sleep(500)
     }
   }
+}
+
+function isAway(error: unknown): error is CommandFailure {
+  if (error instanceof ServerRefusal) return error.kind === 'unavailable'
+  return error instanceof CommandFailure && error.exitCode === EXIT.unreachable
 }
 
 /** Waits until every task has ended, showing how they go on. Returns them as they ended, in the given order. */

@@ -26,6 +26,10 @@ export type FaultSubject =
   | 'description'
   | 'file'
   | 'upload'
+  | 'peer'
+  | 'event'
+  | 'webhook'
+  | 'replication-rule'
   | 'store'
   | 'host'
 

@@ -13,6 +13,7 @@ export const TASK_KINDS = [
   'reset-disk',
   'copy-image',
   'copy-batch',
+  'plan-copy',
   'launch-machine',
   'start-machine',
   'stop-machine',
@@ -33,10 +34,20 @@ export const EXCLUSIVE_KINDS = [
   'reset-disk',
 ] as const satisfies readonly TaskKind[]
 
+/** What they tell is of a whole region, so of all projects: reading it takes a right that reaches beyond one. */
+export const REGION_KINDS = [
+  'verify-region',
+  'collect-garbage',
+  'scrub-region',
+  'repair-region',
+] as const satisfies readonly TaskKind[]
+
 /** 'ended' tasks never change again. */
 export type TaskState =
   | { readonly at: 'queued' }
   | { readonly at: 'running'; readonly step: string }
+  /** Held until somebody lets it go on; what it made durable stays. */
+  | { readonly at: 'paused' }
   | { readonly at: 'done' }
   | { readonly at: 'failed'; readonly kind: FaultKind; readonly reason: string }
   | { readonly at: 'cancelled' }
@@ -56,6 +67,16 @@ export interface Task {
   readonly doneBytes: number
   readonly totalBytes: number
   readonly movedBytes: number
+  /** Stored bytes that did not have to be moved because the target had them. */
+  readonly savedBytes: number
+  /** Of late; undefined unless it runs and has moved something. `etaMs`: until its end at this rate. */
+  readonly bytesPerSecond: number | undefined
+  readonly etaMs: number | undefined
+  /** 0 to 9, higher first, 5 where nobody said. */
+  readonly priority: number
+  readonly deadlineAtMs: number | undefined
+  /** Why the last attempt failed, of a task that tries again or did. */
+  readonly lastReason: string | undefined
   /** How often the runner has started it: more than 1 after a crash of the server or a retry. */
   readonly attemptCount: number
   readonly output: Readonly<Record<string, unknown>>

@@ -35,12 +35,11 @@ export interface GuardOptions {
   readonly authority?: string | undefined
 }
 
-/** One question. `Host`, `Connection` and `Accept-Encoding` are ours to say. */
-export interface GuardedRequest {
+/** One question, or one message. `Host`, `Content-Length`, `Connection` and `Accept-Encoding` are ours to say. */
+export type GuardedRequest = {
   readonly target: Target
-  readonly method: 'GET'
   readonly headers: Readonly<Record<string, string>>
-}
+} & ({ readonly method: 'GET' } | { readonly method: 'POST'; readonly body: Buffer })
 
 const CONNECT_MS_DEFAULT = 15_000
 const IDLE_MS_DEFAULT = 60_000
@@ -80,9 +79,11 @@ export function checkTarget(guard: Guard, { host, port }: Target): void {
  */
 export async function guardedRequest(
   guard: Guard,
-  { target, method, headers }: GuardedRequest,
+  guarded: GuardedRequest,
   signal: AbortSignal,
 ): Promise<IncomingMessage> {
+  const { target, method, headers } = guarded
+  const body = guarded.method === 'POST' ? guarded.body : undefined
   checkTarget(guard, target)
   const addresses = await resolve(guard, target, signal)
   const socket = await connectTo(target, addresses, guard, signal)
@@ -91,7 +92,11 @@ export async function guardedRequest(
     method,
     path: `${target.url.pathname}${target.url.search}`,
     setHost: false,
-    headers: { ...headers, Host: target.url.host, 'Accept-Encoding': 'identity', Connection: 'close' },
+    headers: {
+      ...headers,
+      ...(body === undefined ? {} : { 'Content-Length': String(body.length) }),
+      ...{ Host: target.url.host, 'Accept-Encoding': 'identity', Connection: 'close' },
+    },
     maxHeaderSize: HEAD_BYTES_MAX,
     insecureHTTPParser: false,
   })
@@ -102,7 +107,7 @@ export async function guardedRequest(
     ask.on('error', reject)
   })
   try {
-    ask.end()
+    ask.end(body)
     const late = () => failed('The server did not answer in time. Try again later.')
     const answer = await within(guard.idleMs, signal, late, head)
     answer.on('error', () => {})

@@ -22,6 +22,11 @@ export interface ObjectStore {
   put(name: ObjectName, bytes: Uint8Array, signal?: AbortSignal): Promise<'stored' | 'present'>
   /** Bytes [offset, offset + lengthBytes). Faults: 'absent'; 'corrupt' if the object is shorter than that. */
   get(name: ObjectName, offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Buffer>
+  /**
+   * As `get` of as many bytes as `target` takes, into memory of the caller's own, which is his again when it settles. Left out
+   * where that saves nothing.
+   */
+  getInto?(name: ObjectName, offset: number, target: Uint8Array, signal?: AbortSignal): Promise<void>
   /** The object's length in bytes, or undefined if there is none. */
   size(name: ObjectName, signal?: AbortSignal): Promise<number | undefined>
   /** Names that start with `prefix`, in no order; may miss objects younger than `traits.listLagMs`. */

@@ -2,10 +2,10 @@ import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 
 /** Below this another look at the file costs more than it saves. */
-const DIRECT_BYTES_MIN = 1024 * 1024
+export const DIRECT_BYTES_MIN = 1024 * 1024
 /** Every disk in use takes direct writes that begin and end at multiples of this. */
 const BLOCK_BYTES = 4096
-const PIECE_BYTES = 8 * 1024 * 1024
+const PIECE_BYTES = 32 * 1024 * 1024
 
 /**
  * Writes the front of `bytes` to the front of a file, past the page cache, and answers how much of it, maybe nothing: the

@@ -39,6 +39,18 @@ test('directory: what a crash left half written goes at the next clean opening, 
     assert.deepEqual(await listTemporary(folder), [])
   }))
 
+test('directory: bytes are read into memory of the caller, and a short object is a fault', () =>
+  inFolder(async (folder) => {
+    const objects = await openDirectoryObjects({ folder, clean: true })
+    await objects.put(name, Buffer.from('hello world'))
+    const target = Buffer.alloc(7, '.')
+    await objects.getInto?.(name, 6, target.subarray(1, 6))
+    assert.equal(target.toString(), '.world.')
+    await assert.rejects(objects.getInto?.(name, 6, Buffer.alloc(6)) ?? Promise.resolve(), (error) =>
+      isFault(error, 'corrupt'),
+    )
+  }))
+
 test('directory: an aborted put leaves no temporary file', () =>
   inFolder(async (folder) => {
     const objects = await openDirectoryObjects({ folder, clean: true })

@@ -3,7 +3,7 @@ import { type FileHandle, link, mkdir, open, opendir, readdir, rm, stat, unlink 
 import { dirname, join, relative, sep } from 'node:path'
 import { Fault, isFault } from '../image/fault.ts'
 import type { ObjectStore } from './contract.ts'
-import { writeDirect } from './direct-write.ts'
+import { DIRECT_BYTES_MIN, writeDirect } from './direct-write.ts'
 import { type ObjectName, parseObjectName } from './names.ts'
 
 const TEMPORARY = '.tmp'
@@ -38,6 +38,9 @@ class DirectoryObjects implements ObjectStore {
   /** What our own puts linked before they failed. */
   readonly #unsure = new Set<ObjectName>()
 
+  /** Settles with the large writes that were asked for so far. Never rejects. */
+  #writing: Promise<void> = Promise.resolve()
+
   constructor(root: string) {
     this.#root = root
   }
@@ -49,20 +52,16 @@ class DirectoryObjects implements ObjectStore {
     const temporary = join(this.#root, TEMPORARY, randomBytes(12).toString('hex'))
     let made = false
     try {
-      await this.#ensureFolder(folder)
       if ((await this.size(name)) !== undefined) {
+        await this.#ensureFolder(folder)
         // Another writer may not have come to its own sync yet, and 'present' promises as much as 'stored'.
         await syncFolder(folder)
         return this.#unsure.delete(name) ? 'stored' : 'present'
       }
       try {
-        const file = await open(temporary, 'wx', 0o600)
-        try {
-          await writeFrom(file, bytes, await writeDirect(temporary, bytes, signal), signal)
-          await file.datasync()
-        } finally {
-          await file.close()
-        }
+        // A new folder's name is made durable while the bytes are on their way. Neither runs on behind the other's failure.
+        const both = [this.#writeNew(temporary, bytes, signal), this.#ensureFolder(folder)]
+        for (const one of await Promise.allSettled(both)) if (one.status === 'rejected') throw one.reason
         // A link, unlike a rename, never replaces: two writers of one name end with one object.
         made = await linkNew(temporary, path)
         await syncFolder(folder)
@@ -79,11 +78,17 @@ class DirectoryObjects implements ObjectStore {
   }
 
   async get(name: ObjectName, offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Buffer> {
+    const bytes = Buffer.allocUnsafeSlow(lengthBytes)
+    await this.getInto(name, offset, bytes, signal)
+    return bytes
+  }
+
+  async getInto(name: ObjectName, offset: number, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted()
+    const lengthBytes = bytes.length
     try {
       const file = await open(join(this.#root, name), 'r')
       try {
-        const bytes = Buffer.allocUnsafeSlow(lengthBytes)
         let done = 0
         while (done < lengthBytes) {
           const { bytesRead } = await file.read(bytes, done, lengthBytes - done, offset + done)
@@ -93,7 +98,6 @@ class DirectoryObjects implements ObjectStore {
           done += bytesRead
         }
         signal?.throwIfAborted()
-        return bytes
       } finally {
         await file.close()
       }
@@ -148,6 +152,28 @@ class DirectoryObjects implements ObjectStore {
       if (entry.isDirectory() && entry.name !== TEMPORARY) yield* this.#walk(path, signal)
       if (entry.isFile()) yield path
     }
+  }
+
+  /**
+   * A new file with these bytes, which are safe when it resolves; its name is not. Of several large ones the bytes go to the disk
+   * one after the other, while others wait for their syncs: so each is there sooner, and the disk is never without work.
+   */
+  async #writeNew(path: string, bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+    const file = await open(path, 'wx', 0o600)
+    try {
+      const write = async () => writeFrom(file, bytes, await writeDirect(path, bytes, signal), signal)
+      if (bytes.length < DIRECT_BYTES_MIN) await write()
+      else await this.#inTurn(write)
+      await file.datasync()
+    } finally {
+      await file.close()
+    }
+  }
+
+  async #inTurn(write: () => Promise<void>): Promise<void> {
+    const turn = this.#writing.then(write)
+    this.#writing = turn.catch(() => {})
+    return turn
   }
 
   /** Makes `folder` and its parents and their names durable, once per instance. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { setTimeout as delay } from 'node:timers/promises'
 import type { ObjectStore } from './contract.ts'
 import type { ObjectName } from './names.ts'
+import { PACE_BYTES, Pace } from './pace.ts'
 import { SharedSlots } from './shared-slots.ts'
 
 export interface LimitOptions {
@@ -16,9 +16,7 @@ export interface LimitOptions {
   readonly pause?: (ms: number, signal: AbortSignal | undefined) => Promise<void>
 }
 
-const READ = 0
-const WRITE = 1
-const RATE_BYTES = 2 * BigInt64Array.BYTES_PER_ELEMENT
+const RATE_BYTES = 2 * PACE_BYTES
 
 /** What the limits of all threads live in. */
 export function newLimitMemory({ callsMax = 0 }: { readonly callsMax?: number }): SharedArrayBuffer {
@@ -34,25 +32,24 @@ export class LimitedObjects implements ObjectStore {
   readonly traits: ObjectStore['traits']
   readonly #inner: ObjectStore
   readonly #slots: SharedSlots | undefined
-  /** When each direction is free again, in nanoseconds. */
-  readonly #freeAt: BigInt64Array<SharedArrayBuffer>
-  readonly #bytesPerSecond: number | undefined
-  readonly #clock: () => bigint
-  readonly #pause: NonNullable<LimitOptions['pause']>
+  readonly #reads: Pace | undefined
+  readonly #writes: Pace | undefined
 
   constructor(inner: ObjectStore, options: LimitOptions) {
     const { callsMax, bytesPerSecond } = options
     const memory = options.memory ?? newLimitMemory(options)
     assert.equal(memory.byteLength, RATE_BYTES + (callsMax ?? 0) * Int32Array.BYTES_PER_ELEMENT)
-    assert(bytesPerSecond === undefined || bytesPerSecond > 0)
     this.#inner = inner
-    this.#bytesPerSecond = bytesPerSecond
-    this.#clock = options.clock ?? (() => process.hrtime.bigint())
-    this.#pause =
-      options.pause ?? (async (ms, signal) => delay(ms, undefined, signal === undefined ? {} : { signal }))
-    this.#freeAt = new BigInt64Array(memory, 0, 2)
+    if (bytesPerSecond !== undefined) {
+      const { clock, pause } = options
+      const paceAt = (slot: number) =>
+        new Pace({ bytesPerSecond, clock, pause, freeAt: new BigInt64Array(memory, slot * PACE_BYTES, 1) })
+      this.#reads = paceAt(0)
+      this.#writes = paceAt(1)
+    }
     if (callsMax !== undefined) {
-      const nowSeconds = () => Number(this.#clock() / 1_000_000_000n)
+      const clock = options.clock ?? (() => process.hrtime.bigint())
+      const nowSeconds = () => Number(clock() / 1_000_000_000n)
       this.#slots = new SharedSlots(new Int32Array(memory, RATE_BYTES, callsMax), nowSeconds)
     }
     const { callsMax: innerMax, listLagMs } = inner.traits
@@ -60,12 +57,14 @@ export class LimitedObjects implements ObjectStore {
   }
 
   async put(name: ObjectName, bytes: Uint8Array, signal?: AbortSignal): Promise<'stored' | 'present'> {
-    await this.#pace(WRITE, bytes.length, signal)
+    signal?.throwIfAborted()
+    await this.#writes?.take(bytes.length, signal)
     return this.#inSlot(signal, () => this.#inner.put(name, bytes, signal))
   }
 
   async get(name: ObjectName, offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Buffer> {
-    await this.#pace(READ, lengthBytes, signal)
+    signal?.throwIfAborted()
+    await this.#reads?.take(lengthBytes, signal)
     return this.#inSlot(signal, () => this.#inner.get(name, offset, lengthBytes, signal))
   }
 
@@ -98,28 +97,6 @@ export class LimitedObjects implements ObjectStore {
       return await call()
     } finally {
       this.#slots.give(slot)
-    }
-  }
-
-  async #pace(direction: number, lengthBytes: number, signal: AbortSignal | undefined): Promise<void> {
-    signal?.throwIfAborted()
-    if (this.#bytesPerSecond === undefined || lengthBytes === 0) return
-    const cost = BigInt(Math.ceil((lengthBytes / this.#bytesPerSecond) * 1e9))
-    const now = this.#clock()
-    let free: bigint
-    let start: bigint
-    do {
-      free = Atomics.load(this.#freeAt, direction)
-      start = free > now ? free : now
-    } while (Atomics.compareExchange(this.#freeAt, direction, free, start + cost) !== free)
-    if (start === now) return
-    try {
-      await this.#pause(Number(start - now) / 1e6, signal)
-    } catch (error) {
-      // Its place in the line is for the others.
-      Atomics.sub(this.#freeAt, direction, cost)
-      signal?.throwIfAborted()
-      throw error
     }
   }
 }

@@ -25,7 +25,8 @@ test('docs/settings.md: its table is the table of the code, its example the defa
     }),
   )
   const examples = [...text.matchAll(/```yaml\n(.*?)```/gs)].map((match) => parse({ yaml: match[1] ?? '' }))
-  assert.equal(examples.length, 3)
+  assert.equal(examples.length, 4)
   assert.deepEqual(examples[0], parse({}))
   assert.equal(examples[2]?.regions[1]?.objects.kind, 's3')
+  assert.equal(examples[3]?.peers[0]?.projects[0], 'org-golden')
 })

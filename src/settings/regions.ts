@@ -12,6 +12,8 @@ export interface RegionSettings {
   readonly zones: readonly string[]
   /** The region's own, folders absolute. No two regions share one. */
   readonly objects: ObjectsPlace
+  /** Of copies into it together, and of those out of it; absent for any number. */
+  readonly copyBytesPerSecond?: number
 }
 
 const DEFAULT_REGIONS = [
@@ -26,12 +28,17 @@ const TAKES_NAME = 'text of 1 to 64 characters, or a map with zh and en'
 
 export function defaultRegions(data: string): readonly RegionSettings[] {
   return DEFAULT_REGIONS.map(([id, zh, en, zones]) => {
-    return { id: id as RegionId, localName: { zh, en }, zones, objects: defaultObjects(data, id) }
+    return {
+      id: id as RegionId,
+      localName: { zh, en },
+      zones,
+      objects: defaultObjects(data, id),
+    }
   })
 }
 
 /**
- * Reads `{id: {name, zones, objects?}}`; the objects of a region are in `DATA/regions/ID/objects` unless it says
+ * Reads `{id: {name, zones, objects?, copyBytesPerSecond?}}`; the objects of a region are in `DATA/regions/ID/objects` unless it says
  * otherwise. Throws Fault 'invalid' naming the setting, also where two regions share a zone, a directory or a bucket.
  */
 export function parseRegions(list: unknown, source: RegionSource): readonly RegionSettings[] {
@@ -93,14 +100,22 @@ export function parseRegionKeys(
 function parseRegion(id: unknown, body: unknown, source: RegionSource): RegionSettings {
   if (!isId(id)) throw refusal(source, 'regions', `ids of ${TAKES_ID}`, id)
   const key = `regions.${id}`
-  const region = members(source, key, body, 'a map with name and zones', ['name', 'zones', 'objects'])
+  const region = members(source, key, body, 'a map with name and zones', [
+    ...['name', 'zones', 'objects', 'copyBytesPerSecond'],
+  ])
   const zones = region.get('zones')
   if (!Array.isArray(zones) || zones.length === 0 || !zones.every(isId)) {
     throw refusal(source, `${key}.zones`, `a list of zone ids of ${TAKES_ID}`, zones)
   }
   const objects = parseObjects(id, region.get('objects'), source)
   const localName = parseName(`${key}.name`, region.get('name'), source)
-  return { id: id as RegionId, localName, zones, objects }
+  const copyBytesPerSecond = region.get('copyBytesPerSecond')
+  if (copyBytesPerSecond !== undefined && !isRate(copyBytesPerSecond)) {
+    const takes = 'a whole number from 65536 to 1000000000000'
+    throw refusal(source, `${key}.copyBytesPerSecond`, takes, copyBytesPerSecond)
+  }
+  const whole = { id: id as RegionId, localName, zones, objects }
+  return copyBytesPerSecond === undefined ? whole : { ...whole, copyBytesPerSecond }
 }
 
 function parseName(key: string, name: unknown, source: RegionSource): RegionSettings['localName'] {
@@ -110,6 +125,10 @@ function parseName(key: string, name: unknown, source: RegionSource): RegionSett
   if (!isLabel(zh)) throw refusal(source, `${key}.zh`, 'text of 1 to 64 characters', zh)
   if (!isLabel(en)) throw refusal(source, `${key}.en`, 'text of 1 to 64 characters', en)
   return { zh, en }
+}
+
+function isRate(value: unknown): value is number {
+  return Number.isInteger(value) && Number(value) >= 65_536 && Number(value) <= 1_000_000_000_000
 }
 
 function isId(value: unknown): value is string {

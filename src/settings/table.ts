@@ -42,7 +42,7 @@ export const SETTINGS: readonly SettingRow[] = [
   ),
   row(
     'regions',
-    'a map of region id to {name, zones, objects}',
+    'a map of region id to {name, zones, objects, copyBytesPerSecond}',
     'cn-hangzhou, cn-shanghai, cn-bj2, hk',
     'The regions, each with its own objects. See below.',
     'file',
@@ -204,6 +204,49 @@ export const SETTINGS: readonly SettingRow[] = [
     'a whole number from 1 to 10000',
     '200',
     'How many unfinished uploads one project may have.',
+  ),
+  row(
+    'copies.atOnce',
+    'a whole number from 1 to 64',
+    '4',
+    'How many copies move bytes at once; the others wait for their turn. See docs/copies.md.',
+  ),
+  row(
+    'copies.attempts',
+    'a whole number from 1 to 1000',
+    '60',
+    'How often in a row a copy is tried that does not get on, as a store or a peer does not answer: after 1, 2, 4 … 60 s each, so for about an hour.',
+  ),
+  row(
+    'copies.repeatMinutes',
+    'off, or a whole number from 1 to 1440',
+    '10',
+    'How long the same copy, asked for again through the door of a cloud while the first still runs, is answered as the first was.',
+  ),
+  row(
+    'copies.acrossProjects',
+    'reference or rekey',
+    'reference',
+    "What a copy into another project is when nobody says: `reference` keeps the keys of the image's project, `rekey` writes it anew with those of the target.",
+  ),
+  row(
+    'copies.cacheBytes',
+    'a whole number from 0 to 1000000000000',
+    '2147483648',
+    'How much of what copies to several targets read from a bucket or a peer is kept in DATA for the next target.',
+  ),
+  row(
+    'peering.listen',
+    'off, or HOST:PORT, an IPv6 host in brackets as [::1]:8371, port 0 to 65535',
+    'off',
+    'Where other installations may read images, over TLS with certificates on both sides. See docs/copies.md.',
+  ),
+  row(
+    'peers',
+    'a map of name to {fingerprint, url, projects, regions}',
+    'none',
+    'The other installations: those we read from (`url`), and what they may read of ours (`projects`, `regions`). See below.',
+    'file',
   ),
   row('exports.linkHours', 'a whole number from 1 to 720', '24', 'How long the link of a download is good.'),
   row(

@@ -103,6 +103,23 @@ export function decodeChunkHere(
   return decompressor.decompress(payload.bytes, expected.plainBytes)
 }
 
+/**
+ * True for a sealed chunk whose seal fits this id and plain length, byte by byte: what lies there is what somebody with
+ * the domain's keys stored as this chunk. Neither decompressed nor hashed. False also for a chunk without a seal.
+ */
+export function isSealedFor(
+  stored: Uint8Array,
+  { id, plainBytes }: Pick<ExpectedChunk, 'id' | 'plainBytes'>,
+  sealer: ChunkSealer,
+): boolean {
+  if (stored[0] !== VERSION || stored[2] !== SEAL_GCM || stored[3] !== 0) return false
+  if (stored[1] !== CODEC_RAW && stored[1] !== CODEC_ZSTD) return false
+  return (
+    (stored[1] === CODEC_ZSTD || stored.length === plainBytes + CHUNK_HEADER_BYTES + SEAL_BYTES) &&
+    sealer.isSealed(id, plainBytes, stored)
+  )
+}
+
 /** One buffer for all of the output; more than it should be is refused. */
 function outputOf(plainBytes: number) {
   return { chunkSize: plainBytes + 64, maxOutputLength: plainBytes }

@@ -65,6 +65,7 @@ export class IndexDatabase {
   readonly #path: string
   /** The write-ahead log, to sync it. */
   #log: number | undefined
+  #foreignVersion: StatementSync | undefined
 
   /** The longest that a transaction of this thread waited for others, and took itself. For benchmarks and reports. */
   readonly longest = { waitMs: 0, heldMs: 0 }
@@ -84,6 +85,13 @@ export class IndexDatabase {
       database.exec('COMMIT')
       return database
     })
+  }
+
+  /** Another number than before where another thread or process has changed something since; what this one changes does not count. */
+  get foreignVersion(): number {
+    this.#foreignVersion ??= this.prepare('PRAGMA data_version')
+    const row = guard(() => this.#foreignVersion?.get())
+    return Number(row?.data_version)
   }
 
   prepare(sql: string): StatementSync {

@@ -12,6 +12,12 @@ export function sha256(bytes: Uint8Array): string {
   return hash('sha256', bytes, 'hex')
 }
 
+/** As `sha256`, on the thread pool, which reads a copy. */
+export async function sha256Beside(bytes: Uint8Array): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>)
+  return Buffer.from(digest).toString('hex')
+}
+
 /** True if every byte is zero; an empty run is all zero. */
 export function isAllZero(bytes: Uint8Array): boolean {
   for (let start = 0; start < bytes.length; start += ZEROES.length) {

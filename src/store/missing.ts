@@ -5,13 +5,13 @@ import { ClaimTable, newClaims } from './claims.ts'
 import { ID_BYTES, isZeroId } from './hashes.ts'
 import type { ImageContent } from './image.ts'
 import { inOrder } from './in-order.ts'
-import { PAGE_IDS, readPage, ZERO_PAGE } from './map.ts'
+import { PAGE_BYTES, PAGE_IDS, readPage, ZERO_PAGE } from './map.ts'
 import { pageName } from './names.ts'
 import type { RegionStore } from './region.ts'
 import { type ChunkTable, chunkIdAt, type ReadOnlyRegion } from './source.ts'
 
-/** Pages looked at together: up to 16 384 chunks, so that memory does not grow with the image. */
-const BATCH_PAGES = 8
+/** Pages looked at together: up to 65 536 chunks, so that memory does not grow with the image. */
+const BATCH_PAGES = 32
 
 /** A part of an image, compared with what the target holds. */
 export interface Batch {
@@ -22,15 +22,23 @@ export interface Batch {
   readonly reusedBytes: number
   /** Stored bytes of chunks that the session has written before. */
   readonly resumedBytes: number
+  /** Of the target's index, before it was compared: `IndexDatabase.foreignVersion`. */
+  readonly foreignVersion: number
 }
 
-/** The pages of an image that a target lacks, fetched at most once and kept until the copy has written them. */
+/** What is kept of fetched pages: the maps of half a TiB. Of larger images the rest is fetched again when it is written. */
+const KEPT_BYTES_MAX = 64 * 1024 * 1024
+
+/** The pages of an image, of which those that the target lacks are fetched and kept until the copy has written them. */
 export class ImagePages {
-  readonly #fetched = new Map<PageId, Buffer>()
-  movedBytes = 0
+  readonly #missing = new Set<PageId>()
+  readonly #kept = new Map<PageId, Buffer>()
+  readonly #resumed = new Set<PageId>()
   readonly #source: ReadOnlyRegion
   readonly #target: RegionStore
   readonly #sessionId: string | undefined
+  /** Bytes read from the source. */
+  movedBytes = 0
 
   /** With an open session everything that is found in the target is pinned for it; without, this only looks. */
   constructor(source: ReadOnlyRegion, target: RegionStore, sessionId: string | undefined) {
@@ -39,25 +47,40 @@ export class ImagePages {
     this.#sessionId = sessionId
   }
 
+  /** Pages that the target lacks, as far as they were asked for. */
+  get missing(): ReadonlySet<PageId> {
+    return this.#missing
+  }
+
+  /** Bytes of pages that the session has written before. */
+  get resumedBytes(): number {
+    return this.#resumed.size * PAGE_BYTES
+  }
+
   async get(id: PageId, signal?: AbortSignal): Promise<Buffer> {
-    const fetched = this.#fetched.get(id)
-    if (fetched !== undefined) return fetched
-    if (this.#isHere(id)) return readPage(this.#target.objects, id, signal)
+    const kept = this.#kept.get(id)
+    if (kept !== undefined) return kept
+    if (!this.#missing.has(id) && this.#isHere(id)) return readPage(this.#target.objects, id, signal)
     const page = await readPage(this.#source.objects, id, signal)
-    this.#fetched.set(id, page)
     this.movedBytes += page.length
+    this.#missing.add(id)
+    // Who only looks needs none of them twice.
+    if (this.#sessionId !== undefined && this.#kept.size * PAGE_BYTES < KEPT_BYTES_MAX)
+      this.#kept.set(id, page)
     return page
+  }
+
+  /** The page is written: it is kept no longer. */
+  release(id: PageId): void {
+    this.#kept.delete(id)
   }
 
   #isHere(id: PageId): boolean {
     const name = pageName(id)
     if (this.#sessionId === undefined) return this.#target.journal.isCommitted(name)
-    return this.#target.holdsOf(this.#sessionId).findObject(name) !== undefined
-  }
-
-  /** What was fetched and has to become durable in the target. */
-  fetched(): Iterable<[PageId, Buffer]> {
-    return this.#fetched
+    if (this.#target.holdsOf(this.#sessionId).findObject(name) === undefined) return false
+    if (this.#target.journal.findObject(name, this.#sessionId)?.isCommitted === false) this.#resumed.add(id)
+    return true
   }
 }
 
@@ -97,6 +120,7 @@ async function compareBatch(
 ): Promise<Batch> {
   const find = (id: Uint8Array) =>
     sessionId === undefined ? target.places.findHolder(id, '') : target.holdsOf(sessionId).findChunk(id)
+  const { foreignVersion } = target.database
   const missingIds: Buffer[] = []
   let reusedBytes = 0
   let resumedBytes = 0
@@ -115,9 +139,19 @@ async function compareBatch(
     signal?.throwIfAborted()
   }
   const ids = Buffer.concat(missingIds)
-  const missing = await source.locate(ids, signal)
-  checkTable(missing, ids)
-  return { missingIds: ids, missing, reusedBytes, resumedBytes }
+  const missing = await locateAll(source, ids, signal)
+  return { missingIds: ids, missing, reusedBytes, resumedBytes, foreignVersion }
+}
+
+/** Where the source has chunks. Throws Fault 'corrupt' if it does not have one of them. */
+export async function locateAll(
+  source: ReadOnlyRegion,
+  ids: Buffer,
+  signal: AbortSignal | undefined,
+): Promise<ChunkTable> {
+  const table = await source.locate(ids, signal)
+  checkTable(table, ids)
+  return table
 }
 
 /** The source may be another process or an older version: its answer is distrusted before it sizes our reads. */
@@ -125,7 +159,9 @@ function checkTable(table: ChunkTable, ids: Buffer): void {
   for (let i = 0; i < ids.length / ID_BYTES; i++) {
     const isKnown = table.packs[table.packIndex[i] ?? -1] !== undefined
     const storedBytes = table.storedBytes[i] ?? 0
-    if (isKnown && storedBytes > 0 && storedBytes <= CHUNK_BYTES_MAX + 1024) continue
+    const plainBytes = table.plainBytes[i] ?? 0
+    const isSound = storedBytes > 0 && storedBytes <= CHUNK_BYTES_MAX + 1024 && plainBytes <= CHUNK_BYTES_MAX
+    if (isKnown && isSound) continue
     throw new Fault('corrupt', `The source region has no chunk ${chunkIdAt(ids, i)} that its image names.`, {
       subject: 'store',
     })

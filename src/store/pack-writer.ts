@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import type { DomainId } from '../image/ids.ts'
+import type { DomainId, PackId } from '../image/ids.ts'
+import { sha256, sha256Beside } from './hashes.ts'
 import { PackBuffer } from './pack.ts'
 import type { RegionStore } from './region.ts'
 
@@ -8,6 +9,12 @@ export interface PackWriterOptions {
   readonly sessionId: string
   readonly domain: DomainId
   readonly chunkBytes: number
+  /** Instead of the region's. */
+  readonly packBytes?: number
+  /** True: packs are hashed on the thread pool, for a thread that has enough to do. That copies each once. */
+  readonly isHashedBeside?: boolean
+  /** Called when a pack has become durable, or could not: `unsafeBytes` has fallen. */
+  readonly onSealed?: () => void
   readonly signal?: AbortSignal
 }
 
@@ -24,6 +31,7 @@ export class PackWriter {
   #filling: PackBuffer
   #spare: PackBuffer | undefined
   #sealing: Promise<void> | undefined
+  #sealingBytes = 0
   #failure: { readonly error: unknown } | undefined
   /** Bytes of packs that are durable, footers included. */
   durableBytes = 0
@@ -61,6 +69,11 @@ export class PackWriter {
     return this.#sealNext()
   }
 
+  /** Bytes of chunks that a crash would take: those of the pack that is being made durable, and of the one that fills. */
+  get unsafeBytes(): number {
+    return this.#sealingBytes + this.#filling.sizeBytes
+  }
+
   /** Makes everything durable that was added. */
   async finish(): Promise<void> {
     await this.#sealing
@@ -84,6 +97,7 @@ export class PackWriter {
 
   #seal(): void {
     const full = this.#filling
+    this.#sealingBytes = full.sizeBytes
     this.#filling = this.#spare ?? this.#newBuffer()
     this.#spare = undefined
     this.#sealing = this.#store(full, this.mark)
@@ -91,10 +105,11 @@ export class PackWriter {
 
   /** Never rejects: the failure is thrown by the next call. */
   async #store(full: PackBuffer, mark: number): Promise<void> {
-    const { region, sessionId, signal } = this.#options
+    const { region, sessionId, signal, isHashedBeside, onSealed } = this.#options
     try {
       const bytes = full.seal()
-      await region.putPack(sessionId, full.domain, bytes, full.entries, signal)
+      const id = isHashedBeside === true ? await sha256Beside(bytes) : sha256(bytes)
+      await region.putPack(sessionId, full.domain, bytes, full.entries, signal, id as PackId)
       this.durableBytes += bytes.length
       this.durableMark = mark
       full.reset()
@@ -103,6 +118,8 @@ export class PackWriter {
       this.#failure ??= { error }
     } finally {
       this.#sealing = undefined
+      this.#sealingBytes = 0
+      onSealed?.()
     }
   }
 
@@ -112,10 +129,14 @@ export class PackWriter {
    */
   #backTo(free: PackBuffer): PackBuffer {
     const begun = this.#filling
-    if (begun.sizeBytes > this.#options.region.packBytes * MOVED_SHARE_MAX) return free
+    if (begun.sizeBytes > this.#packBytes * MOVED_SHARE_MAX) return free
     free.takeFrom(begun)
     this.#filling = free
     return begun
+  }
+
+  get #packBytes(): number {
+    return this.#options.packBytes ?? this.#options.region.packBytes
   }
 
   #throwIfFailed(): void {
@@ -123,7 +144,7 @@ export class PackWriter {
   }
 
   #newBuffer(): PackBuffer {
-    const { region, domain, chunkBytes } = this.#options
-    return new PackBuffer(domain, region.packBytes, chunkBytes)
+    const { domain, chunkBytes } = this.#options
+    return new PackBuffer(domain, this.#packBytes, chunkBytes)
   }
 }

@@ -20,6 +20,11 @@ const MAGIC_END = Buffer.from('CALOFOOT', 'latin1')
 const VERSION = 1
 const HASH_BLAKE3 = 1
 
+/** The length of a whole pack whose last chunk ends at `end`. */
+export function packBytesOf(end: number, count: number): number {
+  return end + count * ENTRY_BYTES + TRAILER_BYTES
+}
+
 /** One chunk in a pack. `offset` counts from the pack's first byte. */
 export interface PackEntry {
   readonly id: Buffer

@@ -1,14 +1,19 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { isFault } from '../image/fault.ts'
-import type { Digest } from '../image/ids.ts'
+import { Fault, isFault } from '../image/fault.ts'
+import type { Digest, PackId } from '../image/ids.ts'
 import type { ObjectStore } from '../objects/contract.ts'
 import { FillingObjects } from '../objects/failing.fixture.ts'
 import type { ObjectName } from '../objects/names.ts'
-import { assertHolds, captureDisks, noise, type TestDisk } from './disks.fixture.ts'
-import { PUBLIC_DOMAIN } from './names.ts'
-import { type PullProgress, planPull, pullImage } from './pull.ts'
+import { assertHolds, captureDisks, type TestDisk } from './disks.fixture.ts'
+import { sha256 } from './hashes.ts'
+import { LocalWrapper } from './keys.ts'
+import { PUBLIC_DOMAIN, packName } from './names.ts'
+import { parsePackContent } from './pack.ts'
+import { planPull, pullImage } from './pull.ts'
+import { pullDisk as diskOf, pullSuite, pullSeeds as seeds } from './pull-suite.ts'
 import {
   directoryRegion,
   memoryRegion,
@@ -16,22 +21,14 @@ import {
   TEST_CHUNK_BYTES,
   TEST_DOMAIN,
   type TestRegion,
+  testRegionKey,
   withRegions,
 } from './region.fixture.ts'
+import { openRegionStore } from './region.ts'
 import type { ReadOnlyRegion } from './source.ts'
 import { verifyRegion } from './verify.ts'
 
 const CHUNK = TEST_CHUNK_BYTES
-const seeds = (from: number, count: number) => Array.from({ length: count }, (_, i) => from + i)
-
-function diskOf(layout: readonly number[]): TestDisk {
-  const bytes = Buffer.alloc(layout.length * CHUNK)
-  layout.forEach((seed, i) => {
-    if (seed > 0) noise(CHUNK, seed, seed % 2 === 0 ? 64 : 1).copy(bytes, i * CHUNK)
-  })
-  return { bytes, chunkBytes: CHUNK }
-}
-
 async function assertSound({ store }: TestRegion): Promise<void> {
   assert.deepEqual((await verifyRegion({ region: store, deep: true })).problems, [])
 }
@@ -64,53 +61,225 @@ const capture = (region: TestRegion, sessionId: string, disks: readonly TestDisk
 const pull = (source: ReadOnlyRegion, target: TestRegion, digest: Digest, sessionId = 'p') =>
   pullImage({ source, target: target.store, digest, sessionId })
 
-for (const [what, makes] of [
-  ['memory to memory', [memoryRegion, memoryRegion]],
-  ['directory to directory', [directoryRegion, directoryRegion]],
+for (const [what, makes, options] of [
+  ['memory to memory', [memoryRegion, memoryRegion], {}],
+  ['directory to directory', [directoryRegion, directoryRegion], { check: 'seal', takesPacks: true }],
+  ['directory to directory, chunk by chunk', [directoryRegion, directoryRegion], { check: 'seal' }],
 ] as const) {
-  test(`${what}: a copy has the same digest and bytes, and moves what is missing`, () =>
-    withRegions(makes, async (one, two) => {
-      const version1 = [diskOf([...seeds(1, 20), 0, 0, 3]), diskOf([5, 0, 90])]
-      const first = await capture(one, 's1', version1)
-      const reports: PullProgress[] = []
-      const plan = await planPull({
-        source: one.store,
-        target: two.store,
-        digest: first.digest,
-      })
-      const moved = await pullImage({
-        source: one.store,
-        target: two.store,
-        digest: first.digest,
-        sessionId: 'p1',
-        onProgress: (progress) => reports.push(progress),
-      })
-      assert.equal(moved.chunksMoved, 21)
-      assert.equal(plan.missingChunkCount, 21)
-      assert.equal(moved.bytesReused, 0)
-      assert.ok(moved.bytesMoved >= plan.missingBytes + plan.missingPageBytes)
-      assert.ok(moved.bytesMoved < plan.missingBytes + plan.missingPageBytes + 2000)
-      assert.deepEqual(reports.at(-1), {
-        doneBytes: plan.missingBytes + plan.missingPageBytes,
-        totalBytes: plan.missingBytes + plan.missingPageBytes,
-      })
-      reports.reduce((before, now) => {
-        assert.ok(now.doneBytes >= before.doneBytes && now.totalBytes === before.totalBytes)
-        return now
-      })
-      await assertHolds(two.store, first.digest, version1)
-      // Version 2 changes two chunks; a copy back of the copy moves nothing.
-      const version2 = [diskOf([...seeds(1, 18), 70, 71, 0, 0, 3]), diskOf([5, 0, 90])]
-      const second = await capture(one, 's2', version2)
-      const delta = await pull(one.store, two, second.digest, 'p2')
-      assert.equal(delta.chunksMoved, 2)
-      assert.ok(delta.bytesReused > 0)
-      assert.equal((await pull(two.store, one, second.digest, 'p3')).bytesMoved, 0)
-      await assertHolds(two.store, second.digest, version2)
-      await assertSound(two)
-      assert.deepEqual(two.store.listSessions(), [])
-    }))
+  pullSuite(what, async () => {
+    const [source, target] = [await makes[0](), await makes[1]()]
+    return {
+      ...{ source, target, options },
+      open: async () => source.store,
+      async dispose() {
+        await source.dispose()
+        await target.dispose()
+      },
+    }
+  })
 }
+
+test('packs of which all is missing are taken as they are, others by their chunks', () =>
+  withRegions([directoryRegion, directoryRegion], async (one, two) => {
+    const disks = [diskOf(seeds(1, 12).map((seed) => 2 * seed + 1))]
+    const { digest } = await capture(one, 's1', disks)
+    const options = { check: 'seal', takesPacks: true } as const
+    await pullImage({ source: one.store, target: two.store, digest, sessionId: 'p', ...options })
+    const packsOf = async (region: TestRegion) =>
+      (await objectNames(region.objects)).filter((name) => name.startsWith('packs/'))
+    assert.deepEqual(await packsOf(two), await packsOf(one))
+    await assertHolds(two.store, digest, disks)
+    await assertSound(two)
+  }))
+
+test('packs that another thread hashes are the same, from the first to the last; of a wrong hash none is taken', () =>
+  withRegions([directoryRegion, directoryRegion, directoryRegion], async (one, two, three) => {
+    const disks = [diskOf(seeds(1, 40).map((seed) => 2 * seed + 1))]
+    const { digest } = await capture(one, 's1', disks)
+    const options = { source: one.store, digest, sessionId: 'p', check: 'seal', takesPacks: true } as const
+    const packsOf = async (region: TestRegion) =>
+      (await objectNames(region.objects)).filter((name) => name.startsWith('packs/'))
+    let hashedBytes = 0
+    const hashBeside = async (bytes: Uint8Array) => {
+      assert.ok(bytes.buffer instanceof SharedArrayBuffer)
+      hashedBytes += bytes.length
+      return sha256(bytes)
+    }
+    const { chunksMoved } = await pullImage({ ...options, target: two.store, hashBeside })
+    assert.equal(chunksMoved, 40)
+    assert.ok(hashedBytes > 40 * CHUNK)
+    assert.deepEqual(await packsOf(two), await packsOf(one))
+    await assertHolds(two.store, digest, disks)
+    await assertSound(two)
+    const wrong = async () => 'ab'.repeat(32)
+    assert.equal(
+      (await pullImage({ ...options, target: three.store, hashBeside: wrong })).chunksMoved,
+      chunksMoved,
+    )
+    const taken = new Set(await packsOf(one))
+    assert.deepEqual(
+      (await packsOf(three)).filter((name) => taken.has(name)),
+      [],
+    )
+    await assertHolds(three.store, digest, disks)
+    await assertSound(three)
+  }))
+
+test('three whole packs are on their way at once and no more, and a failed one leaves nothing running', () =>
+  withRegions([directoryRegion, directoryRegion], async (one, two) => {
+    const { digest } = await capture(one, 's1', [diskOf(seeds(1, 40).map((seed) => 2 * seed + 1))])
+    const three = Promise.withResolvers<void>()
+    let openCount = 0
+    let mostCount = 0
+    let putCount = 0
+    const counted: ObjectStore = {
+      traits: two.objects.traits,
+      get: (...words) => two.objects.get(...words),
+      size: (name, signal) => two.objects.size(name, signal),
+      list: (prefix, signal) => two.objects.list(prefix, signal),
+      remove: (name, signal) => two.objects.remove(name, signal),
+      async put(name, bytes, signal) {
+        if (!name.startsWith('packs/')) return two.objects.put(name, bytes, signal)
+        mostCount = Math.max(mostCount, ++openCount)
+        if (openCount === 3) three.resolve()
+        try {
+          const count = ++putCount
+          await three.promise
+          if (count === 5) throw new Fault('full', 'no space', { subject: 'store' })
+          return await two.objects.put(name, bytes, signal)
+        } finally {
+          openCount--
+        }
+      },
+    }
+    await two.reopen(counted)
+    const options = { source: one.store, digest, check: 'seal', takesPacks: true } as const
+    const limits = { rangeBytesMax: 1000 }
+    const pull = (sessionId: string) => pullImage({ ...options, target: two.store, sessionId, limits })
+    await assert.rejects(pull('p'), (error) => isFault(error, 'full'))
+    assert.equal(openCount, 0)
+    await two.store.abortSession('p')
+    assert.deepEqual(await objectNames(two.objects), [])
+    await pull('q')
+    assert.equal(mostCount, 3)
+  }))
+
+test('what another writer brought after the comparison is not brought again', () =>
+  withRegions([directoryRegion, directoryRegion], async (one, two) => {
+    const disks = [diskOf(seeds(1, 30).map((seed) => 2 * seed + 1))]
+    const { digest } = await capture(one, 's1', disks)
+    const other = await openRegionStore({
+      objects: two.objects,
+      indexPath: join(two.folder, 'index.sqlite'),
+      wrapper: new LocalWrapper(testRegionKey(0)),
+    })
+    let isBrought = false
+    const real = sourceOf(one, (bytes) => bytes)
+    const source: ReadOnlyRegion = {
+      ...real,
+      async locate(ids) {
+        const table = await real.locate(ids)
+        if (isBrought) return table
+        isBrought = true
+        await other.openSession('o', TEST_DOMAIN)
+        for (const { id, domain } of table.packs) {
+          const sizeBytes = (await one.objects.size(packName(id))) ?? 0
+          const bytes = await one.objects.get(packName(id), 0, sizeBytes)
+          await other.putPack('o', domain, bytes, parsePackContent(id, bytes).entries)
+        }
+        other.commitSession('o')
+        return table
+      },
+    }
+    try {
+      const moved = await pullImage({ source, target: two.store, digest, sessionId: 'p', check: 'seal' })
+      assert.equal(moved.chunksMoved, 0)
+      assert.ok(moved.bytesReused > 30 * CHUNK)
+      await assertHolds(two.store, digest, disks)
+    } finally {
+      other.close()
+    }
+  }))
+
+test('a whole pack with a flipped bit is looked at chunk by chunk, and what is wrong is named', () =>
+  withRegions([directoryRegion, directoryRegion], async (one, two) => {
+    const disks = [diskOf(seeds(1, 12).map((seed) => 2 * seed + 1))]
+    const { digest } = await capture(one, 's1', disks)
+    const options = { target: two.store, digest, check: 'seal', takesPacks: true } as const
+    const flip = (bytes: Buffer) => {
+      const copy = Buffer.from(bytes)
+      copy[200] = (copy[200] ?? 0) ^ 1
+      return copy
+    }
+    const bad = sourceOf(one, flip)
+    await assert.rejects(
+      pullImage({ source: bad, ...options, sessionId: 'p' }),
+      (error) => isFault(error, 'corrupt') && /^Chunk [0-9a-f]{64} at byte/.test(error.message),
+    )
+    await two.store.abortSession('p')
+    const shaky = sourceOf(one, (bytes, count) => (count === 0 ? flip(bytes) : bytes))
+    await pullImage({ source: shaky, ...options, sessionId: 'q' })
+    await assertHolds(two.store, digest, disks)
+    await assertSound(two)
+  }))
+
+test('a sealed chunk is checked by its seal: whatever bit flips is found', () =>
+  withRegions([memoryRegion, memoryRegion], async (one, two) => {
+    const { digest } = await capture(one, 's1', [diskOf([3])])
+    const storedBytes = TEST_CHUNK_BYTES + 32
+    for (const at of [0, 1, 2, 3, 4, 15, 16, 1000, storedBytes - 17, storedBytes - 1]) {
+      const source = sourceOf(one, (bytes) => {
+        const copy = Buffer.from(bytes)
+        copy[at] = (copy[at] ?? 0) ^ 1
+        return copy
+      })
+      const sessionId = `p${at}`
+      await assert.rejects(
+        pullImage({ source, target: two.store, digest, sessionId, check: 'seal' }),
+        (error) => isFault(error, 'corrupt'),
+      )
+      await two.store.abortSession(sessionId)
+    }
+  }))
+
+test('where more is missing than is kept in mind, the source is asked again on the way', () =>
+  withRegions([memoryRegion, memoryRegion], async (one, two) => {
+    const disks = [diskOf(seeds(1, 20)), diskOf(seeds(15, 10))]
+    const { digest } = await capture(one, 's1', disks)
+    let locatedCount = 0
+    const real = sourceOf(one, (bytes) => bytes)
+    const source: ReadOnlyRegion = {
+      ...real,
+      locate: (ids) => {
+        locatedCount += ids.length / 32
+        return real.locate(ids)
+      },
+    }
+    const options = { source, target: two.store, digest }
+    await pullImage({ ...options, sessionId: 'p', limits: { keptChunksMax: 5 } })
+    assert.equal(locatedCount, 2 * 24)
+    await assertHolds(two.store, digest, disks)
+    await assertSound(two)
+  }))
+
+test('a chunk that a collection at the source has moved since is found where it is now', () =>
+  withRegions([memoryRegion, memoryRegion], async (one, two) => {
+    const disks = [diskOf(seeds(1, 6))]
+    const { digest } = await capture(one, 's1', disks)
+    const real = sourceOf(one, (bytes) => bytes)
+    const gone = 'cd'.repeat(32) as PackId
+    let count = 0
+    const source: ReadOnlyRegion = {
+      ...real,
+      async locate(ids) {
+        const table = await real.locate(ids)
+        return count++ > 0 ? table : { ...table, packs: table.packs.map((pack) => ({ ...pack, id: gone })) }
+      },
+    }
+    await pullImage({ source, target: two.store, digest, sessionId: 'p' })
+    assert.ok(count > 1)
+    await assertHolds(two.store, digest, disks)
+  }))
 
 test('a copy of a copy, of any disks, is equal', () =>
   fc.assert(

@@ -1,52 +1,20 @@
-import assert from 'node:assert/strict'
 import { Fault, isFault } from '../image/fault.ts'
-import type { Digest, DomainId, PageId } from '../image/ids.ts'
+import type { Digest, PageId } from '../image/ids.ts'
+import { ahead } from './ahead.ts'
 import { bindChunks, bindObject } from './capture.ts'
-import { CHUNK_BYTES_MAX } from './chunk.ts'
-import { ID_BYTES } from './hashes.ts'
 import { encodeImage, type ImageContent } from './image.ts'
 import { inOrder } from './in-order.ts'
-import { readPage, ZERO_PAGE } from './map.ts'
+import { PAGE_BYTES, readPage, ZERO_PAGE } from './map.ts'
 import { type Batch, compareImage, ImagePages } from './missing.ts'
-import { packName, pageName, signatureName } from './names.ts'
+import { pageName, signatureName } from './names.ts'
 import { OpenDomain } from './open-domain.ts'
-import { PackWriter } from './pack-writer.ts'
-import { mergeRanges, type PackRange, RANGE_LIMITS, type RangeLimits, type WantedChunk } from './ranges.ts'
-import { damagedChunk, openChunk } from './read-chunk.ts'
-import type { RefInput } from './refs.ts'
+import { ChunkPull } from './pull-chunks.ts'
+import type { PullOptions, PullPlan } from './pull-options.ts'
 import type { RegionStore } from './region.ts'
 import { checkSignature, readSignature } from './signature.ts'
 import type { ReadOnlyRegion } from './source.ts'
 
-export interface PullOptions {
-  readonly source: ReadOnlyRegion
-  readonly target: RegionStore
-  readonly digest: Digest
-  readonly sessionId: string
-  /** Who needs the image from the commit on. */
-  readonly ref?: RefInput
-  readonly signal?: AbortSignal
-  /** `doneBytes` counts what is durable in the target; it never falls, and ends at `totalBytes`. */
-  readonly onProgress?: (progress: PullProgress) => void
-  readonly limits?: Partial<RangeLimits & { readonly readsMax: number }>
-}
-
-export interface PullProgress {
-  readonly doneBytes: number
-  readonly totalBytes: number
-}
-
-/** What a copy would do. Bytes are stored bytes of chunks, and whole map pages. */
-export interface PullPlan {
-  readonly image: ImageContent
-  /** In the target for everybody, so never moved. */
-  readonly reusedBytes: number
-  /** Moved by this session before it was interrupted. */
-  readonly resumedBytes: number
-  readonly missingBytes: number
-  readonly missingChunkCount: number
-  readonly missingPageBytes: number
-}
+export type { PullOptions, PullPlan, PullProgress } from './pull-options.ts'
 
 export interface PullResult {
   readonly image: ImageContent
@@ -56,6 +24,9 @@ export interface PullResult {
   /** Stored bytes that did not have to move because the target had them. */
   readonly bytesReused: number
 }
+
+/** Where the source has so many missing chunks is kept, 60 MB of places; of more it is asked again on the way. */
+const KEPT_CHUNKS_MAX = 1024 * 1024
 
 /**
  * Compares without moving chunks: fetches the image object and the pages that the target lacks. With the session of a
@@ -68,7 +39,7 @@ export async function planPull(
 }
 
 /** The image, of the digest asked for and signed with its domain's keys, and the signature object's bytes. */
-async function getImage(source: ReadOnlyRegion, digest: Digest, signal?: AbortSignal) {
+export async function getSignedImage(source: ReadOnlyRegion, digest: Digest, signal?: AbortSignal) {
   const image = await source.getImage(digest, signal)
   if (encodeImage(image).digest !== digest) {
     throw new Fault('corrupt', `The source region answers another image for ${digest}.`, { subject: 'image' })
@@ -80,31 +51,36 @@ async function getImage(source: ReadOnlyRegion, digest: Digest, signal?: AbortSi
 }
 
 async function prepare(
-  options: Pick<PullOptions, 'source' | 'target' | 'digest' | 'signal'>,
+  options: Pick<PullOptions, 'source' | 'target' | 'digest' | 'signal' | 'limits'>,
   sessionId: string | undefined,
 ) {
   const { source, target, digest, signal } = options
-  const { image, signature } = await getImage(source, digest, signal)
+  const keptChunksMax = options.limits?.keptChunksMax ?? KEPT_CHUNKS_MAX
+  const { image, signature } = await getSignedImage(source, digest, signal)
   const pages = new ImagePages(source, target, sessionId)
   let reusedBytes = 0
   let resumedBytes = 0
   let missingBytes = 0
   let missingChunkCount = 0
+  let batches: Batch[] | undefined = []
   for await (const batch of compareImage(image, pages, source, target, sessionId, signal)) {
     reusedBytes += batch.reusedBytes
     resumedBytes += batch.resumedBytes
     missingBytes += batch.missing.storedBytes.reduce((sum, one) => sum + one, 0)
     missingChunkCount += batch.missing.storedBytes.length
+    if (missingChunkCount > keptChunksMax) batches = undefined
+    if (batch.missingIds.length > 0) batches?.push(batch)
   }
-  const missingPageBytes = pages.movedBytes
+  const missingPageBytes = pages.missing.size * PAGE_BYTES
+  resumedBytes += pages.resumedBytes
   const plan = { image, reusedBytes, resumedBytes, missingBytes, missingChunkCount, missingPageBytes }
-  return { plan, pages, signature }
+  return { plan, pages, signature, batches }
 }
 
 /**
  * Copies a committed image into the target region and commits it there: packs durable, then pages, then signature
- * and image object, then all of it visible at once. Every chunk is decrypted and checked by checksum and keyed id before
- * it is written; its stored form is kept. Run again after a crash with the same session, it moves what is still missing; run again
+ * and image object, then all of it visible at once. Every chunk is checked before it is written (`PullOptions.check`); its
+ * stored form is kept. Run again after a crash with the same session, it moves what is still missing; run again
  * after success, it moves nothing. To be undone with `abortSession`, also after a failure.
  * Faults: 'absent' (subject 'image') if the source has no such image; 'corrupt' naming what the source serves wrong,
  * after a second read; 'conflict' if source and target hold different keys for one domain; 'full'; 'unavailable'.
@@ -113,23 +89,26 @@ export async function pullImage(options: PullOptions): Promise<PullResult> {
   const { source, target, digest, sessionId, signal } = options
   const held = await takeHeld(options)
   if (held !== undefined) return { image: held, bytesMoved: 0, chunksMoved: 0, bytesReused: 0 }
-  const { image: content } = await getImage(source, digest, signal)
+  const { image: content } = await getSignedImage(source, digest, signal)
   await target.openSession(sessionId, content.domain, signal)
   await target.adoptDomain(content.domain, source, signal)
-  const { plan, pages, signature } = await prepare(options, sessionId)
-  const pull = new Pull(options, plan)
+  const { plan, pages, signature, batches } = await prepare(options, sessionId)
+  const comparedBytes = pages.movedBytes
+  const pull = new ChunkPull(options, plan, comparedBytes)
+  const compare = () => compareImage(content, pages, source, target, sessionId, signal)
   try {
-    for await (const batch of compareImage(content, pages, source, target, sessionId, signal)) {
-      await pull.run(batch)
-    }
-    await pull.finish()
+    await pull.run(batches === undefined ? ahead(compare()) : each(batches))
   } catch (error) {
     await pull.abandon()
     throw error
   }
-  const write = ([id, page]: [Parameters<typeof pageName>[0], Buffer]) =>
-    target.putObject(sessionId, pageName(id), page, signal)
-  for await (const [[, page]] of inOrder(pages.fetched(), target.objects.traits.callsMax, write)) {
+  const write = async (id: PageId) => {
+    const page = await pages.get(id, signal)
+    await target.putObject(sessionId, pageName(id), page, signal)
+    pages.release(id)
+    return page
+  }
+  for await (const [, page] of inOrder(pages.missing, target.objects.traits.callsMax, write)) {
     pull.pageDone(page.length)
   }
   const { bytes } = encodeImage(content)
@@ -147,10 +126,14 @@ export async function pullImage(options: PullOptions): Promise<PullResult> {
   pull.committed()
   return {
     image: content,
-    bytesMoved: pull.movedBytes + pages.movedBytes + signature.length + bytes.length,
+    bytesMoved: pull.movedBytes + pages.movedBytes - comparedBytes + signature.length + bytes.length,
     chunksMoved: pull.movedChunkCount,
-    bytesReused: plan.reusedBytes,
+    bytesReused: pull.savedBytes,
   }
+}
+
+async function* each<Item>(items: readonly Item[]): AsyncGenerator<Item> {
+  yield* items
 }
 
 /** The image where the target has it for everybody and no session of ours is under way, now needed by `ref` as well. */
@@ -188,168 +171,4 @@ async function needsOf(
     await new Promise(setImmediate)
   }
   return bound
-}
-
-type FetchedChunk = WantedChunk & {
-  readonly stored: Buffer
-  readonly id: Buffer
-  readonly plainBytes: number
-}
-
-/** The moving half of one copy: fetches, checks, packs. */
-class Pull {
-  readonly #options: PullOptions
-  readonly #limits: RangeLimits
-  readonly #readsMax: number
-  readonly #totalBytes: number
-  readonly #resumedBytes: number
-  #pageBytes = 0
-  readonly #writers = new Map<DomainId, PackWriter>()
-  readonly #addedBytes = new Map<DomainId, number>()
-  readonly #domains = new Map<DomainId, OpenDomain>()
-  movedBytes = 0
-  movedChunkCount = 0
-
-  constructor(options: PullOptions, plan: PullPlan) {
-    const { readsMax, ...limits } = options.limits ?? {}
-    this.#options = options
-    this.#limits = { ...RANGE_LIMITS, ...limits }
-    this.#readsMax = readsMax ?? options.source.objects.traits.callsMax
-    this.#totalBytes = plan.missingBytes + plan.missingPageBytes + plan.resumedBytes
-    this.#resumedBytes = plan.resumedBytes
-    this.#report()
-  }
-
-  async run(batch: Batch): Promise<void> {
-    const { missing } = batch
-    const wanted: WantedChunk[] = Array.from(missing.packIndex, (packIndex, position) => {
-      const pack = missing.packs[packIndex]
-      assert(pack !== undefined)
-      return {
-        pack,
-        offset: missing.offset[position] as number,
-        storedBytes: missing.storedBytes[position] as number,
-        position,
-      }
-    })
-    for (const { domain } of missing.packs) await this.#learnDomain(domain)
-    const ranges = mergeRanges(wanted, this.#limits)
-    const fetch = (range: PackRange) => this.#fetch(range, batch)
-    for await (const [, chunks] of inOrder(ranges, this.#readsMax, fetch)) {
-      for (const chunk of chunks) await this.#add(chunk)
-    }
-  }
-
-  async #learnDomain(domain: DomainId): Promise<void> {
-    if (this.#domains.has(domain)) return
-    const { source, target, signal } = this.#options
-    this.#domains.set(domain, await target.adoptDomain(domain, source, signal))
-  }
-
-  /** Reads one range and checks its chunks; what is wrong is read once more, in case only the way was bad. */
-  async #fetch(range: PackRange, batch: Batch): Promise<FetchedChunk[]> {
-    const bytes = await this.#read(range, range.offset, range.lengthBytes)
-    const check = async (chunk: WantedChunk): Promise<FetchedChunk> => {
-      const at = chunk.offset - range.offset
-      const first = this.#take(chunk, bytes.subarray(at, at + chunk.storedBytes), batch)
-      if (await this.#isRight(first, batch)) return first
-      const second = this.#take(chunk, await this.#read(range, chunk.offset, chunk.storedBytes), batch)
-      if (await this.#isRight(second, batch)) return second
-      throw damagedChunk(this.#placeOf(chunk, batch), second.id)
-    }
-    const results = await Promise.allSettled(range.chunks.map(check))
-    return results.map((result) => {
-      if (result.status === 'rejected') throw result.reason
-      return result.value
-    })
-  }
-
-  async #read(range: PackRange, offset: number, lengthBytes: number): Promise<Buffer> {
-    const { source, signal } = this.#options
-    this.movedBytes += lengthBytes
-    try {
-      return await source.objects.get(packName(range.pack.id), offset, lengthBytes, signal)
-    } catch (error) {
-      if (!(error instanceof Fault) || (error.kind !== 'absent' && error.kind !== 'corrupt')) throw error
-      throw new Fault('corrupt', `Pack ${range.pack.id} of the source region is missing or cut short.`, {
-        subject: 'store',
-        cause: error,
-      })
-    }
-  }
-
-  #take(chunk: WantedChunk, stored: Buffer, { missing, missingIds }: Batch): FetchedChunk {
-    const id = missingIds.subarray(chunk.position * ID_BYTES, (chunk.position + 1) * ID_BYTES)
-    return { ...chunk, stored, id, plainBytes: missing.plainBytes[chunk.position] as number }
-  }
-
-  #placeOf(chunk: WantedChunk, { missing }: Batch) {
-    return {
-      pack: chunk.pack.id,
-      domain: chunk.pack.domain,
-      offset: chunk.offset,
-      storedBytes: chunk.storedBytes,
-      plainBytes: missing.plainBytes[chunk.position] as number,
-      crc32: missing.crc32[chunk.position] as number,
-    }
-  }
-
-  async #isRight(chunk: FetchedChunk, batch: Batch): Promise<boolean> {
-    const domain = this.#domains.get(chunk.pack.domain)
-    assert(domain !== undefined)
-    if (chunk.plainBytes > CHUNK_BYTES_MAX) return false
-    return (await openChunk(chunk.stored, this.#placeOf(chunk, batch), chunk.id, domain)) !== undefined
-  }
-
-  async #add(chunk: FetchedChunk): Promise<void> {
-    const { domain } = chunk.pack
-    let writer = this.#writers.get(domain)
-    if (writer === undefined) {
-      const { target, sessionId, signal } = this.#options
-      writer = new PackWriter({
-        region: target,
-        sessionId,
-        domain,
-        chunkBytes: CHUNK_BYTES_MAX,
-        ...(signal === undefined ? {} : { signal }),
-      })
-      this.#writers.set(domain, writer)
-    }
-    this.movedChunkCount++
-    const addedBytes = (this.#addedBytes.get(domain) ?? 0) + chunk.storedBytes
-    this.#addedBytes.set(domain, addedBytes)
-    writer.mark = addedBytes
-    // The id is a view of the whole batch, which the pack's entries would keep alive.
-    await writer.add(Buffer.from(chunk.id), chunk.plainBytes, (target, offset) =>
-      chunk.stored.copy(target, offset),
-    )
-    this.#report()
-  }
-
-  async finish(): Promise<void> {
-    for (const writer of this.#writers.values()) {
-      await writer.finish()
-      this.#report()
-    }
-  }
-
-  async abandon(): Promise<void> {
-    for (const writer of this.#writers.values()) await writer.abandon()
-  }
-
-  pageDone(lengthBytes: number): void {
-    this.#pageBytes += lengthBytes
-    this.#report()
-  }
-
-  /** Others may have brought chunks meanwhile that we then did not have to: they are done as well. */
-  committed(): void {
-    this.#options.onProgress?.({ doneBytes: this.#totalBytes, totalBytes: this.#totalBytes })
-  }
-
-  #report(): void {
-    let doneBytes = this.#resumedBytes + this.#pageBytes
-    for (const writer of this.#writers.values()) doneBytes += writer.durableMark
-    this.#options.onProgress?.({ doneBytes, totalBytes: this.#totalBytes })
-  }
 }

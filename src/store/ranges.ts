@@ -31,6 +31,16 @@ export const RANGE_LIMITS: RangeLimits = {
 }
 
 /**
+ * Of a copy: what is read is what crosses the line, so next to nothing is read in vain. Several reads on their way at once hide
+ * what many small ones would cost.
+ */
+export const PULL_LIMITS: RangeLimits = {
+  gapBytesMax: 64 * 1024,
+  overReadShareMax: 0.01,
+  rangeBytesMax: 2 * 1024 * 1024,
+}
+
+/**
  * The fewest reads that bring all wanted chunks within the limits. Packs come in the order in which they are first
  * wanted, so what the source wrote in disk order arrives in disk order.
  */

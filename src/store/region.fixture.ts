@@ -31,21 +31,24 @@ export const testRegionKey = (n: number) => new Uint8Array(32).fill(n)
 let regionCount = 0
 
 /** Packs of about 300 KB, so that small disks fill several. */
-async function makeRegion(kind: 'memory' | 'directory', options: Parameters<MakeRegion>[0] = {}) {
+async function makeRegion(
+  open: (folder: string) => Promise<ObjectStore>,
+  options: Parameters<MakeRegion>[0] = {},
+) {
   const { wrap = (inner: ObjectStore) => inner, store = {} } = options
   const wrapper = new LocalWrapper(testRegionKey(++regionCount))
   const folder = await mkdtemp(join(tmpdir(), 'store-'))
-  const inner = kind === 'memory' ? new MemoryObjects() : await openDirectoryObjects({ folder, clean: true })
+  const inner = await open(folder)
   const indexPath = join(folder, 'index.sqlite')
-  const open = (objects: ObjectStore, more: Partial<RegionStoreOptions> = {}) =>
+  const openStore = (objects: ObjectStore, more: Partial<RegionStoreOptions> = {}) =>
     openRegionStore({ objects, indexPath, packBytes: 300_000, wrapper, ...store, ...more })
   const region: TestRegion = {
     folder,
     objects: inner,
-    store: await open(wrap(inner)),
+    store: await openStore(wrap(inner)),
     async reopen(objects = inner, more = {}) {
       region.store.close()
-      region.store = await open(objects, more)
+      region.store = await openStore(objects, more)
       return region.store
     },
     async dispose() {
@@ -56,8 +59,16 @@ async function makeRegion(kind: 'memory' | 'directory', options: Parameters<Make
   return region
 }
 
-export const memoryRegion: MakeRegion = (options) => makeRegion('memory', options)
-export const directoryRegion: MakeRegion = (options) => makeRegion('directory', options)
+/** Over objects that somebody else opens and takes away. */
+export const regionOver =
+  (open: (folder: string) => Promise<ObjectStore>): MakeRegion =>
+  (options) =>
+    makeRegion(open, options)
+
+export const memoryRegion: MakeRegion = regionOver(async () => new MemoryObjects())
+export const directoryRegion: MakeRegion = regionOver((folder) =>
+  openDirectoryObjects({ folder, clean: true }),
+)
 
 /** Names of all objects but the domains' keys, which belong to no session. */
 export async function objectNames(objects: ObjectStore): Promise<string[]> {

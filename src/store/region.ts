@@ -305,15 +305,15 @@ export class RegionStore implements ReadOnlyRegion {
     this.journal.settle(sessionId, object, answer, bytes.length, [])
   }
 
-  /** As `putObject`, for a sealed pack. `bytes` may be reused when it resolves. */
+  /** As `putObject`, for a sealed pack. `bytes` may be reused when it resolves. `id`: if it is known, the pack's. */
   async putPack(
     sessionId: string,
     domain: DomainId,
     bytes: Uint8Array,
     entries: readonly PackEntry[],
     signal?: AbortSignal,
+    id = sha256(bytes) as PackId,
   ): Promise<PackId> {
-    const id = sha256(bytes) as PackId
     await this.#put(sessionId, packName(id), bytes, domain, entries, signal)
     return id
   }

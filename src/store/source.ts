@@ -1,5 +1,6 @@
 import type { ChunkId, Digest, DomainId, PackId } from '../image/ids.ts'
 import type { ObjectStore } from '../objects/contract.ts'
+import type { ObjectName } from '../objects/names.ts'
 import { ID_BYTES } from './hashes.ts'
 import type { ImageContent } from './image.ts'
 import type { DomainSecrets } from './open-domain.ts'
@@ -25,7 +26,7 @@ export interface ChunkTable {
 export interface ReadOnlyRegion {
   /** A committed image. Throws Fault 'absent' (subject 'image'). */
   getImage(digest: Digest, signal?: AbortSignal): Promise<ImageContent>
-  readonly objects: Pick<ObjectStore, 'get' | 'size' | 'traits'>
+  readonly objects: Pick<ObjectStore, 'get' | 'getInto' | 'size' | 'traits'>
   /**
    * A domain's keys, unwrapped, for a region that may have them. Throws Fault 'corrupt' where they are missing, 'denied'
    * where the region's own key is not at hand.
@@ -33,6 +34,8 @@ export interface ReadOnlyRegion {
   getSecrets(domain: DomainId, signal?: AbortSignal): Promise<DomainSecrets>
   /** Places of `ids.length / 32` chunks, in the order given. */
   locate(ids: Uint8Array, signal?: AbortSignal): Promise<ChunkTable>
+  /** What `objects` answered for this range was wrong: if anything between here and the region kept it, it does no longer. */
+  forget?(name: ObjectName, offset: number, lengthBytes: number): Promise<void>
 }
 
 /** The table that a lookup answers for each id in turn; others on this thread get their turn between a thousand. */

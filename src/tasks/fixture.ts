@@ -20,10 +20,12 @@ import { cleanImage, planClean } from './clean-image.ts'
 import { collectGarbage } from './collect-garbage.ts'
 import { machineDisksOf } from './columns.ts'
 import { composeImage } from './compose-image.ts'
+import { copyBatch } from './copy-batch.ts'
 import { copyImage } from './copy-image.ts'
 import { deleteMachine, launchMachine } from './machine-power.ts'
 import { exportNameOf, type TaskParts } from './parts.ts'
 import { planCapture } from './plan-capture.ts'
+import { planCopy } from './plan-copy.ts'
 import { releaseImage } from './release-image.ts'
 import { resetDisk } from './reset-disk.ts'
 import { createRunner, type NewTask, type Runner, type TaskDefinition } from './runner.ts'
@@ -50,6 +52,8 @@ export interface TaskPlace {
   readonly gates: Map<string, () => Promise<void>>
   /** By disk: the export that it was replaced with last. */
   readonly replaced: ReadonlyMap<string, string>
+  /** Of copies into a region, and out of it. */
+  readonly limits: Map<RegionId, number>
   readonly logged: Record<string, unknown>[]
   nowMs: number
   /** Adds a task and lets it run. */
@@ -73,14 +77,15 @@ export interface TaskPlace {
   close(): Promise<void>
 }
 
-/** Tasks over a catalog in memory and stores and a host that only remember. */
-export async function newTaskPlace(): Promise<TaskPlace> {
+/** Tasks over a catalog in memory and stores and a host that only remember. `attempts`: of copies. */
+export async function newTaskPlace({ attempts = 1 } = {}): Promise<TaskPlace> {
   const catalog = await openSqliteCatalog(':memory:')
   const stores = new FakeStores()
   const power = new Map<string, MachinePower>()
   const gates = new Map<string, () => Promise<void>>()
   const replaced = new Map<string, string>()
   const replacedCounts = new Map<string, number>()
+  const limits = new Map<RegionId, number>()
   const logged: Record<string, unknown>[] = []
   const time = { nowMs: 1_700_000_000_000 }
   const host = {
@@ -138,7 +143,8 @@ export async function newTaskPlace(): Promise<TaskPlace> {
   const places = { nbdSocketPath: '', importDirectory: '' }
   // Nothing here brings files in: that is tried over real stores.
   const intake = {} as TaskParts['intake']
-  const parts = { catalog, host, jobs: stores.jobs, cleaner, sign, clock, intake, ...places }
+  const copies = { attempts, atOnce: 4, limitOf: (id: RegionId) => limits.get(id) }
+  const parts = { catalog, host, jobs: stores.jobs, cleaner, sign, clock, intake, copies, ...places }
   const log = (record: Record<string, unknown>) => void logged.push(record)
   const definitions = [
     captureImage(parts),
@@ -149,6 +155,8 @@ export async function newTaskPlace(): Promise<TaskPlace> {
     planClean(parts),
     resetDisk(parts),
     copyImage(parts),
+    copyBatch(parts, () => runner),
+    planCopy(parts),
     launchMachine(parts),
     deleteMachine(parts),
     verifyRegion(parts),
@@ -171,7 +179,7 @@ export async function newTaskPlace(): Promise<TaskPlace> {
   const find = (id: TaskId) =>
     catalog.rows.selectFrom('task').selectAll().where('id', '=', id).executeTakeFirstOrThrow()
   const place: TaskPlace = {
-    ...{ catalog, stores, cleaner, parts, power, gates, replaced, logged },
+    ...{ catalog, stores, cleaner, parts, power, gates, replaced, limits, logged },
     get runner() {
       return runner
     },

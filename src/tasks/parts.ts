@@ -22,6 +22,18 @@ export interface TaskParts {
   readonly importDirectory: string
   /** Bringing files in. */
   readonly intake: Intake
+  readonly copies: CopyPace & {
+    /** How often one is tried while its stores or its peer do not answer. */
+    readonly attempts: number
+  }
+}
+
+/** What bounds how fast copies go. */
+export interface CopyPace {
+  /** So many move bytes at once. */
+  readonly atOnce: number
+  /** Bytes a second of all copies into a region, and of all out of it; undefined for any number. */
+  readonly limitOf: (regionId: RegionId) => number | undefined
 }
 
 export interface Intake {

@@ -6,8 +6,9 @@ import { isFault } from '../image/fault.ts'
 import type { Digest, ImageId, ProjectId, RegionId, SnapshotId, TaskId } from '../image/ids.ts'
 import type { TaskKind } from '../image/task.ts'
 import type { ComposeInput } from './compose-image.ts'
-import type { CopyInput } from './copy-image.ts'
+import { type CopyInput, copyInputOf, type OldCopyInput } from './copy-words.ts'
 import type { TaskParts } from './parts.ts'
+import type { PlanCopyInput } from './plan-copy.ts'
 import { basesOf } from './refs.ts'
 import type { ResetInput } from './reset-disk.ts'
 import type { Runner, TaskDefinition } from './runner.ts'
@@ -36,7 +37,7 @@ const NOUNS = ['image', 'snapshot'] as const
 export interface Removal {
   /** New ones, that let go of what the store holds: to be kicked. */
   readonly releases: TaskId[]
-  /** Live ones that now make nothing any more: to be cancelled. */
+  /** Live ones that now make nothing any more; their rows say so already: to be cancelled. */
   readonly idle: TaskId[]
 }
 
@@ -46,7 +47,7 @@ export interface Removal {
  */
 export async function removeRows(
   rows: Rows,
-  runner: Pick<Runner, 'add'>,
+  runner: Pick<Runner, 'add' | 'markCancelled'>,
   gone: { readonly [Noun in 'image' | 'snapshot']?: readonly Held[] },
 ): Promise<Removal> {
   const releases: TaskId[] = []
@@ -78,6 +79,8 @@ export async function removeRows(
     if (await makesMore(rows, maker)) await letGo(noun, row, { maker })
     else idle.add(maker)
   }
+  // With the removal: a crash right after it would leave them at work for nothing, or paused for ever with all they hold.
+  for (const id of idle) await runner.markCancelled(rows, id)
   return { releases, idle: [...idle] }
 }
 
@@ -97,6 +100,11 @@ export async function seeTo(runner: Pick<Runner, 'kick' | 'cancel'>, removal: Re
 
 const AGAIN_MS = 1000
 const AGAIN_MS_MAX = 60_000
+
+/** What a copy, or the plan of one, reads. */
+function copyReading(kind: 'copy-image' | 'plan-copy', input: unknown) {
+  return kind === 'plan-copy' ? (input as PlanCopyInput) : copyInputOf(input as CopyInput | OldCopyInput)
+}
 
 /**
  * A live task that was accepted while the content was listed, and still reads it or is about to refer to it. Told by the
@@ -122,11 +130,14 @@ async function findReader(
     return making?.id
   }
   if (digest === undefined) return undefined
-  const copy = (await live('copy-image').execute()).find(({ input }) => {
-    const { sourceRegionId, digest: copied } = JSON.parse(input) as CopyInput
-    return sourceRegionId === regionId && copied === digest
-  })
-  if (copy !== undefined) return copy.id
+  // One that is held, or waits to be tried again, is live as well, and so is one that only refers to the content.
+  for (const kind of ['copy-image', 'plan-copy'] as const) {
+    const copy = (await live(kind).execute()).find(({ input }) => {
+      const read = copyReading(kind, JSON.parse(input))
+      return read.source.is === 'region' && read.source.regionId === regionId && read.digest === digest
+    })
+    if (copy !== undefined) return copy.id
+  }
   for (const kind of ['compose-image', 'clean-image', 'plan-clean'] as const) {
     const found = (await live(kind).where('task.regionId', '=', regionId).execute()).find(({ input }) =>
       (JSON.parse(input) as Pick<ComposeInput, 'disks'>).disks.some((disk) => disk.digest === digest),
@@ -160,10 +171,11 @@ export function releaseImage(
       {
         name: 'wait',
         async run({ input, signal }) {
-          for (;;) {
+          // A copy that is held may stay so for days: its end is told, and otherwise it is looked at less and less.
+          for (let waitMs = AGAIN_MS; ; waitMs = Math.min(2 * waitMs, AGAIN_MS_MAX)) {
             const reader = await findReader(catalog.rows, input)
             if (reader === undefined) return
-            await runner().changed(reader as never, AGAIN_MS, signal)
+            await runner().changed(reader as never, waitMs, signal)
             signal.throwIfAborted()
           }
         },

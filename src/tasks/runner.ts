@@ -1,201 +1,58 @@
-import { EventEmitter, once } from 'node:events'
+import assert from 'node:assert/strict'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Selectable } from 'kysely'
-import type { Catalog, Rows } from '../catalog/contract.ts'
-import type { Schema } from '../catalog/schema.ts'
 import { Fault, type FaultKind, isFault } from '../image/fault.ts'
-import {
-  type ImageId,
-  type MachineId,
-  newId,
-  type ProjectId,
-  type RegionId,
-  type SnapshotId,
-  type TaskId,
-} from '../image/ids.ts'
+import type { TaskId } from '../image/ids.ts'
 import type { TaskKind } from '../image/task.ts'
-import { createGates, type Gates } from './gates.ts'
+import { createEventLog } from './events.ts'
+import { createGates } from './gates.ts'
+import { Cancelled, createRun } from './run-context.ts'
+import type { Runner, RunnerOptions, TaskDefinition, TaskRow } from './runner-contract.ts'
+import { TaskRows } from './task-rows.ts'
 
-export type TaskRow = Selectable<Schema['task']>
+export type * from './runner-contract.ts'
 
-/** What a step sees. Everything it wants to find again after a crash goes into the checkpoint. */
-export interface StepContext<Input = unknown> {
-  readonly id: TaskId
-  readonly row: TaskRow
-  readonly input: Input
-  readonly signal: AbortSignal
-  /** What earlier steps, or an earlier run of this one, left. */
-  checkpoint(): Record<string, unknown>
-  /** Adds to the checkpoint; durable once resolved. */
-  save(patch: Record<string, unknown>): Promise<void>
-  /** Committed bytes so far (I8). Kept at most five times a second; call it as often as you like. */
-  progress(bytes: { doneBytes: number; totalBytes: number; movedBytes?: number }): void
-  /** Does a part of a step inside another gate than the task's own; the place is given back at its end. */
-  within<Result>(gate: keyof Gates, work: () => Promise<Result>): Promise<Result>
-  /** Shows the task at another part of its step, for whoever watches: 'clean: scrub'. */
-  phase(name: string): Promise<void>
-  /** Ends the task in the same transaction as `work`: the state before or the state after, never between. */
-  finish(output: Record<string, unknown>, work: (rows: Rows) => Promise<void>): Promise<void>
-}
-
-export interface Step<Input> {
-  readonly name: string
-  /** May run twice; the second run changes nothing (I3). */
-  run(context: StepContext<Input>): Promise<void>
-}
-
-export interface TaskDefinition<Input = never> {
-  readonly kind: TaskKind
-  /** Tasks of one gate share its places: reading and writing disks, or machines' power. */
-  readonly gate: keyof Gates
-  readonly steps: readonly Step<Input>[]
-  /**
-   * After a failure or a cancel: takes away what the steps made. May run twice, and runs until it succeeds. Where a step
-   * has done what cannot be taken back, it does the rest instead and calls `finish`: then the task is done after all.
-   */
-  undo(context: StepContext<Input>, reason: string): Promise<void>
-}
-
-export interface NewTask {
-  readonly kind: TaskKind
-  readonly projectId: ProjectId
-  readonly regionId: RegionId
-  readonly input: unknown
-  readonly parentId?: TaskId
-  readonly imageId?: ImageId
-  /** The first of several. */
-  readonly snapshotId?: SnapshotId
-  readonly machineId?: MachineId
-  readonly totalBytes?: number
-}
-
-export interface Runner {
-  /** Writes the task's row; call `kick` once the transaction around it is committed. */
-  add(rows: Rows, task: NewTask): Promise<TaskId>
-  kick(id: TaskId): void
-  /** Asks a live task to end. It is undone, tried once at least when this resolves; its row then says cancelled. */
-  cancel(id: TaskId): Promise<void>
-  /** Resolves at the next change of the task, after `waitMs`, or at the signal. */
-  changed(id: TaskId, waitMs: number, signal: AbortSignal): Promise<void>
-  /** Takes up every task that an earlier process left. */
-  resume(): Promise<number>
-  /** Stops working; tasks stay as they are and go on at the next start. */
-  close(): Promise<void>
-}
-
-const PROGRESS_MS = 200
+const UNDO_MS = 120_000
 const UNDO_AGAIN_MS = 500
 const UNDO_AGAIN_MS_MAX = 30_000
-/** In a row of a live task: it has failed or was cancelled, and its undo has begun. */
+/** In a row of a live task: it has failed or was cancelled, and is undone once its run is over. */
 const UNDO = 'undo'
+/** In a row of a live task: it will be tried again after a while. */
+const WAIT = 'wait'
+/** In a row as of a task whose undo has begun, so that it is one, whatever becomes of this process. */
+const CANCELLED = { cancelRequested: 1, state: 'running', step: UNDO } as const
+/** In the checkpoint: how many attempts have failed. A crash or a pause is not the task's failure. */
+const FAILED_COUNT = 'failedAttempts'
+/** Likewise: the bytes that were done at the last one. */
+const FAILED_AT = 'failedAtBytes'
+const PRIORITY_MAX = 9
 class Shutdown extends Error {}
-class Cancelled extends Error {}
+class Paused extends Error {}
+
+interface Live {
+  readonly abort: AbortController
+  readonly ended: Promise<void>
+  /** Its end, or the first time that its undo failed. */
+  readonly undone: Promise<void>
+  /** Its undo has begun. */
+  isEnding: boolean
+  isPaused: boolean
+  /** Somebody wants another look at the row when this is over. */
+  isKicked: boolean
+  priority: number | undefined
+}
 
 /** The in-process runner: tasks are rows, their steps may run twice, and a start takes up what a crash left. */
-export function createRunner(options: {
-  readonly catalog: Catalog
-  readonly definitions: readonly TaskDefinition<never>[]
-  readonly clock: () => number
-  readonly log: (record: Record<string, unknown>) => void
-}): Runner {
+export function createRunner(options: RunnerOptions): Runner {
   const { catalog, clock, log } = options
   const definitions = new Map(options.definitions.map((d) => [d.kind, d as TaskDefinition<unknown>]))
-  /** `undone`: its end, or the first time that its undo failed. */
-  const live = new Map<TaskId, { abort: AbortController; ended: Promise<void>; undone: Promise<void> }>()
-  const events = new EventEmitter().setMaxListeners(0)
-  const gates = createGates()
+  const taskRows = new TaskRows(catalog, options.events ?? createEventLog({ catalog, clock }), clock)
+  const gates = createGates(options.copiesAtOnce === undefined ? {} : { copies: options.copiesAtOnce })
+  const live = new Map<TaskId, Live>()
   const closing = new AbortController()
 
-  const update = (rows: Rows, id: TaskId, values: Partial<TaskRow>) =>
-    rows.updateTable('task').set(values).where('id', '=', id).execute()
-
-  async function contextFor(row: TaskRow, signal: AbortSignal) {
-    const id = row.id as TaskId
-    let checkpoint = JSON.parse(row.checkpoint) as Record<string, unknown>
-    let waiting: { doneBytes: number; totalBytes: number; movedBytes?: number } | undefined
-    let timer: NodeJS.Timeout | undefined
-    let top = row.doneBytes
-    let writing: Promise<unknown> = Promise.resolve()
-
-    const writeProgress = () => {
-      timer = undefined
-      const bytes = waiting
-      waiting = undefined
-      if (bytes === undefined) return
-      top = Math.max(top, bytes.doneBytes)
-      const permille = bytes.totalBytes > 0 ? Math.min(999, Math.floor((top * 1000) / bytes.totalBytes)) : 0
-      writing = writing
-        .then(() =>
-          catalog.transaction(async (rows) => {
-            await update(rows, id, {
-              doneBytes: top,
-              totalBytes: bytes.totalBytes,
-              ...(bytes.movedBytes === undefined ? {} : { movedBytes: bytes.movedBytes }),
-            })
-            for (const noun of ['image', 'snapshot'] as const) {
-              await rows
-                .updateTable(noun)
-                .set({ progressPermille: permille, updatedAtMs: clock() })
-                .where('taskId', '=', id)
-                .where('state', '=', 'creating')
-                .where('progressPermille', '<', permille)
-                .execute()
-            }
-          }),
-        )
-        .catch((error) => log({ level: 'warn', message: 'progress was not kept', task: id, error }))
-      events.emit(id)
-    }
-    const settle = async () => {
-      clearTimeout(timer)
-      writeProgress()
-      await writing
-    }
-    let finished = false
-    const context: StepContext = {
-      id,
-      row,
-      input: JSON.parse(row.input),
-      signal,
-      checkpoint: () => checkpoint,
-      async save(patch) {
-        checkpoint = { ...checkpoint, ...patch }
-        await update(catalog.rows, id, { checkpoint: JSON.stringify(checkpoint) })
-      },
-      progress(bytes) {
-        waiting = bytes
-        timer ??= setTimeout(writeProgress, PROGRESS_MS)
-      },
-      async within(gate, work) {
-        const leave = await gates[gate].enter(signal, row.projectId)
-        try {
-          return await work()
-        } finally {
-          leave()
-        }
-      },
-      async phase(name) {
-        await update(catalog.rows, id, { step: name })
-        events.emit(id)
-      },
-      async finish(output, work) {
-        await settle()
-        await catalog.transaction(async (rows) => {
-          await work(rows)
-          await update(rows, id, {
-            state: 'done',
-            step: '',
-            output: JSON.stringify(output),
-            faultKind: null,
-            reason: null,
-            endedAtMs: clock(),
-          })
-        })
-        finished = true
-      },
-    }
-    return { context, settle, isFinished: () => finished }
-  }
+  const find = (id: TaskId) => taskRows.find(id)
+  const runOf = (row: TaskRow, one: Live, signal: AbortSignal, isUndo: boolean) =>
+    createRun(row, signal, isUndo, { taskRows, gates, log, priority: () => one.priority ?? row.priority })
 
   function faultOf(error: unknown): Fault {
     if (error instanceof Cancelled) return new Fault('conflict', 'It was cancelled before it was done.')
@@ -210,7 +67,7 @@ export function createRunner(options: {
     row.cancelRequested === 1 ? new Cancelled() : new Fault(row.faultKind as FaultKind, row.reason ?? '')
 
   /** Undoes the task, again and again until that succeeds: what it left would be in everybody's way. */
-  async function end(row: TaskRow, error: unknown, onTried: () => void): Promise<void> {
+  async function end(row: TaskRow, error: unknown, one: Live, onTried: () => void): Promise<void> {
     const id = row.id as TaskId
     const isCancelled = error instanceof Cancelled
     const fault = faultOf(error)
@@ -218,16 +75,22 @@ export function createRunner(options: {
     // Where secrets lie in an image is for its owner alone.
     const told = fault.reason === 'secrets' ? {} : { error }
     log({ level: isCancelled ? 'info' : 'warn', message, task: id, kind: row.kind, ...told })
+    const undoing = {
+      ...{ state: 'running', step: UNDO, faultKind: fault.kind, reason: fault.message },
+      bytesPerSecond: null,
+    }
+    const ended = { state: isCancelled ? 'cancelled' : 'failed', step: '' }
     for (let waitMs = UNDO_AGAIN_MS; ; waitMs = Math.min(2 * waitMs, UNDO_AGAIN_MS_MAX)) {
       try {
-        await update(catalog.rows, id, { step: UNDO, faultKind: fault.kind, reason: fault.message })
+        await taskRows.change(id, undoing)
         const fresh = (await find(id)) ?? row
-        const { context, settle, isFinished } = await contextFor(fresh, AbortSignal.timeout(120_000))
-        await definitions.get(row.kind as TaskKind)?.undo(context, fault.message)
-        await settle()
-        if (isFinished()) return
-        const state = isCancelled ? 'cancelled' : 'failed'
-        await update(catalog.rows, id, { state, step: '', endedAtMs: clock() })
+        const run = runOf(fresh, one, AbortSignal.timeout(UNDO_MS), true)
+        try {
+          await definitions.get(row.kind as TaskKind)?.undo(run.context, fault.message)
+        } finally {
+          await run.close()
+        }
+        if (!run.isFinished()) await taskRows.change(id, { ...ended, endedAtMs: clock() })
         return
       } catch (undoError) {
         log({ level: 'error', message: 'undo failed', task: id, kind: row.kind, error: undoError })
@@ -237,52 +100,125 @@ export function createRunner(options: {
     }
   }
 
-  const find = (id: TaskId) =>
-    catalog.rows.selectFrom('task').selectAll().where('id', '=', id).executeTakeFirst()
-
-  async function work(id: TaskId, abort: AbortController): Promise<void> {
-    const found = await find(id)
-    if (found === undefined || found.endedAtMs !== null) return
-    const definition = definitions.get(found.kind as TaskKind)
-    if (definition === undefined) throw new Error(`no definition for task kind ${found.kind}`)
-    if (found.step === UNDO) throw begunUndo(found)
-    const leave = await gates[definition.gate].enter(abort.signal, found.projectId)
+  /** One run of all steps. False if the row has changed before it could begin. */
+  async function attempt(found: TaskRow, definition: TaskDefinition<unknown>, one: Live): Promise<boolean> {
+    const { signal } = one.abort
+    const id = found.id as TaskId
+    one.priority ??= found.priority
+    const leave = await gates[definition.gate].enter(signal, found.projectId, {
+      priority: () => one.priority ?? found.priority,
+      deadlineAtMs: found.deadlineAtMs ?? undefined,
+    })
     try {
       // With the first step's name, so that a task of one step begins in one commit.
       let step = definition.steps[0]?.name ?? ''
-      const row = { ...found, attemptCount: found.attemptCount + 1, state: 'running' }
-      await update(catalog.rows, id, {
-        ...{ state: 'running', step },
-        attemptCount: row.attemptCount,
+      const begun = {
+        ...{ state: 'running', step, attemptCount: found.attemptCount + 1, bytesPerSecond: null },
         startedAtMs: found.startedAtMs ?? clock(),
-      })
-      const { context, settle, isFinished } = await contextFor(row, abort.signal)
-      for (const { name, run } of definition.steps) {
-        abort.signal.throwIfAborted()
-        if (row.cancelRequested === 1) throw new Cancelled()
-        if (name !== step) await update(catalog.rows, id, { step: name })
-        step = name
-        events.emit(id)
-        await run(context)
       }
-      await settle()
-      if (!isFinished()) await context.finish({}, async () => {})
+      const only = { state: found.state, cancelRequested: 0 }
+      if (!(await taskRows.change(id, begun, { only }))) return false
+      const run = runOf({ ...found, ...begun }, one, signal, false)
+      try {
+        for (const { name, run: work } of definition.steps) {
+          signal.throwIfAborted()
+          if (name !== step) {
+            const isOurs = await taskRows.change(id, { step: name }, { only: { cancelRequested: 0 } })
+            if (!isOurs && !run.isFinished()) throw new Cancelled()
+          }
+          step = name
+          await work(run.context)
+        }
+        if (!run.isFinished()) await run.context.finish({}, async () => {})
+        return true
+      } finally {
+        await run.close()
+      }
     } finally {
       leave()
     }
   }
 
+  /** Whether the task is to be tried again after this failure: then the while is over when this resolves. */
+  async function waitForNext(id: TaskId, error: unknown, one: Live): Promise<boolean> {
+    if (one.abort.signal.aborted || !isFault(error, 'unavailable')) return false
+    const row = await find(id)
+    const attempts = definitions.get(row?.kind as TaskKind)?.attempts
+    if (row === undefined || attempts === undefined) return false
+    const checkpoint = JSON.parse(row.checkpoint) as Record<string, unknown>
+    // What got on since the last failure is not stuck, however often it stumbles.
+    const isStuck = row.doneBytes <= Number(checkpoint[FAILED_AT] ?? -1)
+    const failedCount = (isStuck ? Number(checkpoint[FAILED_COUNT] ?? 0) : 0) + 1
+    if (failedCount >= attempts.countMax) return false
+    const waiting = {
+      ...{ step: WAIT, lastReason: error.message, bytesPerSecond: null },
+      checkpoint: JSON.stringify({ ...checkpoint, [FAILED_COUNT]: failedCount, [FAILED_AT]: row.doneBytes }),
+    }
+    const waitMs = attempts.waitMs(failedCount)
+    const only = { state: 'running', cancelRequested: 0 }
+    if (!(await taskRows.change(id, waiting, { only }))) return false
+    log({
+      level: 'warn',
+      message: 'task waits for its next attempt',
+      task: id,
+      kind: row.kind,
+      waitMs,
+      error,
+    })
+    await delay(waitMs, undefined, { signal: one.abort.signal })
+    return true
+  }
+
+  async function work(id: TaskId, one: Live): Promise<void> {
+    for (;;) {
+      const found = await find(id)
+      if (found === undefined || found.endedAtMs !== null || found.state === 'paused') return
+      const definition = definitions.get(found.kind as TaskKind)
+      if (definition === undefined) throw new Error(`no definition for task kind ${found.kind}`)
+      if (found.step === UNDO) throw begunUndo(found)
+      try {
+        if (await attempt(found, definition, one)) return
+      } catch (error) {
+        if (!(await waitForNext(id, error, one))) throw error
+      }
+    }
+  }
+
+  /** What becomes of a task whose run was broken off, or broke. */
+  async function settle(id: TaskId, error: unknown, one: Live, onTried: () => void): Promise<void> {
+    const { signal } = one.abort
+    const reason: unknown = signal.aborted ? signal.reason : error
+    if (reason instanceof Shutdown) return
+    if (reason instanceof Paused) {
+      const held = { state: 'paused', step: '', bytesPerSecond: null }
+      one.isPaused = await taskRows.change(id, held, { only: { cancelRequested: 0 } })
+      if (one.isPaused) return
+    }
+    one.isEnding = true
+    const row = await find(id)
+    if (row === undefined || row.endedAtMs !== null) return
+    await end(row, row.cancelRequested === 1 ? new Cancelled() : reason, one, onTried)
+  }
+
   function kick(id: TaskId): void {
-    if (closing.signal.aborted || live.has(id)) return
-    const abort = new AbortController()
+    taskRows.noted()
+    if (closing.signal.aborted) return
+    const running = live.get(id)
+    if (running !== undefined) {
+      running.isKicked = true
+      return
+    }
     const tried = Promise.withResolvers<void>()
-    const ended = work(id, abort)
-      .catch(async (error) => {
-        const reason: unknown = abort.signal.aborted ? abort.signal.reason : error
-        if (reason instanceof Shutdown) return
-        const row = await find(id)
-        if (row !== undefined && row.endedAtMs === null) await end(row, reason, tried.resolve)
-      })
+    const over = Promise.withResolvers<void>()
+    const one: Live = {
+      abort: new AbortController(),
+      ended: over.promise,
+      undone: Promise.race([over.promise, tried.promise]),
+      ...{ isEnding: false, isPaused: false, isKicked: false, priority: undefined },
+    }
+    live.set(id, one)
+    void work(id, one)
+      .catch((error) => settle(id, error, one, tried.resolve))
       .catch((error) => {
         // The next start takes it up.
         if (closing.signal.aborted) return
@@ -290,57 +226,69 @@ export function createRunner(options: {
       })
       .finally(() => {
         live.delete(id)
-        events.emit(id)
+        over.resolve()
+        taskRows.tell(id)
+        if (one.isKicked) kick(id)
       })
-    live.set(id, { abort, ended, undone: Promise.race([ended, tried.promise]) })
   }
 
+  const conflict = (message: string) => new Fault('conflict', message, { subject: 'task' })
+
   return {
-    async add(rows, task) {
-      const id = newId('task')
-      await rows
-        .insertInto('task')
-        .values({
-          id,
-          parentId: task.parentId ?? null,
-          kind: task.kind,
-          projectId: task.projectId,
-          regionId: task.regionId,
-          state: 'queued',
-          step: '',
-          input: JSON.stringify(task.input),
-          checkpoint: '{}',
-          output: '{}',
-          imageId: task.imageId ?? null,
-          snapshotId: task.snapshotId ?? null,
-          machineId: task.machineId ?? null,
-          faultKind: null,
-          reason: null,
-          doneBytes: 0,
-          totalBytes: task.totalBytes ?? 0,
-          movedBytes: 0,
-          attemptCount: 0,
-          cancelRequested: 0,
-          createdAtMs: clock(),
-          startedAtMs: null,
-          endedAtMs: null,
-        })
-        .execute()
-      return id
-    },
+    add: (rows, task) => taskRows.add(rows, task),
     kick,
     async cancel(id) {
-      await update(catalog.rows, id, { cancelRequested: 1 })
+      if (!(await taskRows.change(id, CANCELLED, { only: { cancelRequested: 0 } }))) {
+        const row = await find(id)
+        if (row === undefined || row.endedAtMs !== null) return
+        // It was marked in the transaction of somebody who is heard of now.
+        taskRows.noted()
+        taskRows.tell(id)
+      }
       const running = live.get(id)
-      if (running === undefined) return
-      running.abort.abort(new Cancelled())
-      await running.undone
+      running?.abort.abort(new Cancelled())
+      await running?.undone
+      // It was held, or waited to be kicked.
+      if (!live.has(id)) kick(id)
+      await live.get(id)?.undone
     },
-    async changed(id, waitMs, signal) {
-      await once(events, id, { signal: AbortSignal.any([signal, AbortSignal.timeout(waitMs)]) }).catch(
-        () => {},
-      )
+    markCancelled: (rows, id) => taskRows.changeWithin(rows, id, CANCELLED),
+    async pause(id) {
+      const row = await find(id)
+      if (row === undefined) throw new Fault('absent', 'There is no such task.', { subject: 'task' })
+      if (row.endedAtMs !== null) throw conflict(`The task has ended already: ${row.state}.`)
+      if (definitions.get(row.kind as TaskKind)?.isPausable !== true) {
+        throw conflict(`A ${row.kind} task cannot be paused.`)
+      }
+      if (row.state === 'paused') throw conflict('The task is paused already.')
+      const running = live.get(id)
+      if (row.step === UNDO || running?.isEnding === true) {
+        throw conflict('The task has failed or was cancelled, and is being undone.')
+      }
+      if (running === undefined) {
+        const held = { state: 'paused', step: '', bytesPerSecond: null }
+        if (await taskRows.change(id, held, { only: { state: row.state, cancelRequested: 0 } })) return
+      } else {
+        running.abort.abort(new Paused())
+        await running.undone
+        if (running.isPaused) return
+      }
+      const now = await find(id)
+      throw conflict(`The task could not be paused: by now it is ${now?.state ?? 'gone'}.`)
     },
+    async proceed(id) {
+      if (!(await taskRows.change(id, { state: 'queued' }, { only: { state: 'paused' } }))) {
+        throw conflict('The task is not paused.')
+      }
+      kick(id)
+    },
+    async setPriority(id, priority) {
+      assert(Number.isInteger(priority) && priority >= 0 && priority <= PRIORITY_MAX)
+      if (!(await taskRows.change(id, { priority }, { isEvent: false }))) return
+      const running = live.get(id)
+      if (running !== undefined) running.priority = priority
+    },
+    changed: (id, waitMs, signal) => taskRows.changed(id, waitMs, signal),
     async resume() {
       const rows = await catalog.rows
         .selectFrom('task')

@@ -23,7 +23,7 @@ describe('snapshot policies', () => {
     createSnapshotSchedule({
       catalog,
       // Tasks stay queued until a test ends them.
-      runner: { add: runner.add, kick: (id) => void kicked.push(id), cancel: runner.cancel },
+      runner: { ...runner, kick: (id) => void kicked.push(id) },
       clock: () => nowMs,
       snapshotsPerRegionMax,
       log: (record) => void logged.push(record),

@@ -15,7 +15,7 @@ import { thinSnapshots } from './thin-snapshots.ts'
 
 export interface SnapshotScheduleOptions {
   readonly catalog: Catalog
-  readonly runner: Pick<Runner, 'add' | 'kick' | 'cancel'>
+  readonly runner: Pick<Runner, 'add' | 'kick' | 'cancel' | 'markCancelled'>
   readonly clock: () => number
   readonly snapshotsPerRegionMax: number
   readonly log: (record: Record<string, unknown>) => void

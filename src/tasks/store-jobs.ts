@@ -30,8 +30,11 @@ import type {
   ImageFacts,
   MovedBytes,
   OnBytes,
+  PullEstimate,
+  PulledBytes,
   PullJob,
   RegionSurvey,
+  RekeyJob,
   ScrubJob,
   VerifyReport,
   WriteJob,
@@ -72,8 +75,20 @@ export interface StoreJobs {
     onBytes: OnBytes,
     signal: AbortSignal,
   ): Promise<CapturePlan>
-  /** Fetches an image from another region. Same faults, and 'absent' 'image'. */
-  pull(job: PullJob, onBytes: OnBytes, signal: AbortSignal): Promise<MovedBytes>
+  /**
+   * Fetches an image from another region, of ours or of a peer. Run again with the session of one that was broken off it
+   * goes on with what is missing. Same faults, and 'absent' 'image'; 'absent' 'peer'; 'denied' 'peer'.
+   */
+  pull(job: PullJob, onBytes: OnBytes, signal: AbortSignal): Promise<PulledBytes>
+  /** What `pull` would move, looked up in maps and indexes alone. Same faults. */
+  planPull(
+    job: Pick<PullJob, 'source' | 'targetRegionId' | 'digest' | 'diskSizesBytes'> & {
+      readonly sessionId?: string
+    },
+    signal: AbortSignal,
+  ): Promise<PullEstimate>
+  /** An image of the same disks in another domain, in any region. `movedBytes` are those read. Same faults. */
+  rekey(job: RekeyJob, onBytes: OnBytes, signal: AbortSignal): Promise<WrittenImage>
   /** Removes what an unfinished session wrote. An unknown or a committed session is no fault. */
   abort(regionId: RegionId, sessionId: string): Promise<void>
   verify(regionId: RegionId, deep: boolean, onBytes: OnBytes, signal: AbortSignal): Promise<VerifyReport>

@@ -2,11 +2,17 @@ import type { ChangeContext } from '../host/contract.ts'
 import type { CleaningSummary, SignedReport } from '../image/cleaning.ts'
 import type { DiskBus, MachineConfig } from '../image/config.ts'
 import type { Consistency } from '../image/consistency.ts'
+import type { CopySource } from '../image/copy.ts'
 import type { Digest, DomainId, RegionId } from '../image/ids.ts'
 import type { RefInput } from '../store/refs.ts'
 
-/** Committed bytes of work: done, to do as far as known, and moved from elsewhere. */
-export type OnBytes = (bytes: { doneBytes: number; totalBytes: number; movedBytes: number }) => void
+/** Committed bytes of work: done, to do as far as known, moved from elsewhere, and not moved because they were there. */
+export type OnBytes = (bytes: {
+  doneBytes: number
+  totalBytes: number
+  movedBytes: number
+  savedBytes?: number
+}) => void
 
 /** A disk to read: an NBD export, and what the image object says of it. */
 export interface SourceDisk {
@@ -104,13 +110,41 @@ export interface CapturePlan {
 
 export type MovedBytes = Pick<WrittenImage, 'storedBytes' | 'movedBytes'>
 
+export interface PulledBytes extends MovedBytes {
+  /** Stored bytes that the target had already. */
+  readonly savedBytes: number
+  /** Not zero, found out of the maps of a peer's image; absent for one of our own, of which it is known. */
+  readonly dataBytes?: number
+}
+
 export interface PullJob {
-  readonly sourceRegionId: RegionId
+  readonly source: CopySource
   readonly targetRegionId: RegionId
   readonly sessionId: string
   readonly digest: Digest
   /** Who needs the copy: made in its commit. */
   readonly ref: RefInput
+  /** This copy alone; the regions have limits of their own. */
+  readonly bytesPerSecond?: number
+  /** The disks of a peer's image, as its row has them: Fault 'corrupt' 'peer' for a content that has others. */
+  readonly diskSizesBytes?: readonly number[]
+  /** Others copy the same image at the same time: what is read of the source is kept for them for a while. */
+  readonly isShared: boolean
+}
+
+/** As a pull, but written anew with the keys of `domain`. */
+export interface RekeyJob extends Omit<PullJob, 'isShared'> {
+  readonly domain: DomainId
+}
+
+/** What a pull would do. Stored bytes; map pages are among them. */
+export interface PullEstimate {
+  readonly missingBytes: number
+  readonly savedBytes: number
+  /** Moved by the session before it was interrupted. */
+  readonly resumedBytes: number
+  /** As of `PulledBytes`. */
+  readonly dataBytes?: number
 }
 
 /** Something that is wrong; `image` with disk and byte where it is known which part of which image it hits. */

@@ -4,7 +4,10 @@ import type { Digest, DomainId, RegionId } from '../image/ids.ts'
 import type {
   CollectJob,
   ComposeJob,
+  PullEstimate,
+  PullJob,
   RefInput,
+  RekeyJob,
   ScrubJob,
   StoreJobs,
   WriteJob,
@@ -13,6 +16,8 @@ import type {
 
 export const DISK_BYTES = 1024 ** 3
 export const digestOf = (text: string) => createHash('sha256').update(text).digest('hex') as Digest
+
+const NOTHING: PullEstimate = { missingBytes: 0, savedBytes: 0, resumedBytes: 0 }
 
 type KeptRef = RefInput & { readonly digests: readonly Digest[] }
 
@@ -26,6 +31,14 @@ export class FakeStores {
   readonly repaired: RegionId[] = []
   readonly composed: ComposeJob[] = []
   readonly written: WriteJob[] = []
+  readonly pulled: PullJob[] = []
+  readonly rekeyed: RekeyJob[] = []
+  /** Sessions that were taken away. */
+  readonly aborted: string[] = []
+  /** By target: what a pull moves; nothing, where nothing is said. */
+  readonly estimates = new Map<RegionId, PullEstimate>()
+  /** Of regions that can say it. */
+  readonly freeBytes = new Map<RegionId, number>()
   /** Of images that are of another domain than the project's. */
   readonly domains = new Map<Digest, string>()
   /** Of images that are not without one. */
@@ -42,6 +55,19 @@ export class FakeStores {
 
   async #pass(name: string): Promise<void> {
     await this.gates.get(name)?.()
+  }
+
+  /** As real work does, it is left as soon as the signal is aborted. */
+  async #passOrLeave(name: string, signal: AbortSignal): Promise<void> {
+    const left = Promise.withResolvers<never>()
+    const leave = () => left.reject(signal.reason)
+    signal.addEventListener('abort', leave, { once: true })
+    try {
+      await Promise.race([this.#pass(name), left.promise])
+    } finally {
+      signal.removeEventListener('abort', leave)
+    }
+    signal.throwIfAborted()
   }
 
   hold(regionId: RegionId, digest: Digest): void {
@@ -89,7 +115,7 @@ export class FakeStores {
         const plan = { readBytes: this.measuredBytes, dataBytes: this.measuredBytes }
         return { disks: disks.map(() => plan), newBytes: this.measuredBytes }
       },
-      freeBytes: async () => undefined,
+      freeBytes: async (regionId) => this.freeBytes.get(regionId),
       write: async (job, _onBytes, signal) => {
         this.written.push(job)
         await this.#pass('write')
@@ -113,13 +139,33 @@ export class FakeStores {
         const [system] = job.disks
         return { ...made, parent: system && this.parents.get(system.digest) }
       },
-      pull: async (job, _onBytes, signal) => {
-        await this.#pass('pull')
-        signal.throwIfAborted()
-        this.#check(job.sourceRegionId, job.digest)
+      pull: async (job, onBytes, signal) => {
+        await this.#passOrLeave('pull', signal)
+        await this.#passOrLeave(`pull ${job.targetRegionId}`, signal)
+        this.pulled.push(job)
+        if (job.source.is === 'region') this.#check(job.source.regionId, job.digest)
+        const estimate: PullEstimate = this.estimates.get(job.targetRegionId) ?? NOTHING
+        const { missingBytes, savedBytes } = estimate
+        const isPeers = job.source.is === 'peer' && estimate.dataBytes !== undefined
+        const moved = { movedBytes: missingBytes, savedBytes }
+        onBytes({ doneBytes: missingBytes, totalBytes: missingBytes, ...moved })
         this.hold(job.targetRegionId, job.digest)
         this.refs.set(`${job.targetRegionId} ${job.ref.holder}`, { ...job.ref, digests: [job.digest] })
-        return { storedBytes: 1, movedBytes: 1 }
+        await this.#passOrLeave('pulled', signal)
+        const found = isPeers ? { dataBytes: estimate.dataBytes } : {}
+        return { storedBytes: missingBytes, ...moved, ...found }
+      },
+      planPull: async ({ targetRegionId }, signal) => {
+        await this.#passOrLeave('planPull', signal)
+        return this.estimates.get(targetRegionId) ?? NOTHING
+      },
+      rekey: async (job, onBytes, signal) => {
+        await this.#passOrLeave('rekey', signal)
+        this.rekeyed.push(job)
+        onBytes({ doneBytes: this.dataBytes, totalBytes: this.dataBytes, movedBytes: this.dataBytes })
+        const digest = digestOf(`${job.domain} ${job.digest}`)
+        const made = this.#make(job.targetRegionId, digest, job.ref, 1)
+        return { ...made, movedBytes: this.dataBytes }
       },
       refer: async (regionId, ref) => {
         await this.#pass('refer')
@@ -134,7 +180,9 @@ export class FakeStores {
         this.holders(regionId).map((holder) => this.refs.get(`${regionId} ${holder}`) as KeptRef),
       sessions: async () =>
         this.sessions.map((one) => ({ ...one, domain: 'org-main', state: 'open', storedBytes: 0 })) as never,
-      abort: async () => {},
+      abort: async (_regionId, sessionId) => {
+        this.aborted.push(sessionId)
+      },
       verify: async () => ({
         imageCount: 0,
         packCount: 0,

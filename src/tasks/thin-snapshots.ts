@@ -4,7 +4,7 @@ import type { Runner } from './runner.ts'
 
 interface Parts {
   readonly catalog: Catalog
-  readonly runner: Pick<Runner, 'add' | 'kick' | 'cancel'>
+  readonly runner: Pick<Runner, 'add' | 'kick' | 'cancel' | 'markCancelled'>
 }
 
 /** Disks with more available snapshots of one policy than it keeps, or with failed ones. */

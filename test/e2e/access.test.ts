@@ -6,16 +6,16 @@ import { stopServer } from '../../demo/server.ts'
 import { routes } from '../../src/wire/native/routes/index.ts'
 import { OPERATIONS as UHOST } from '../../src/wire/uhost/operations/index.ts'
 import { OPERATIONS as WUYING } from '../../src/wire/wuying/operations/index.ts'
+import { everyCallIsGood } from './access-good.ts'
 import { deleteMachines, idle } from './harness.ts'
 import { auditOf, type Outcome } from './ledger.ts'
 import { allow, cleanImage, deny, importBase, openOffice, type Statement } from './office.ts'
-import { cancelAll, personOf, taskEnd, untilState } from './small-place.ts'
+import { personOf, taskEnd } from './small-place.ts'
 import {
   AWAY,
   DESKTOP_TYPE,
   HOME,
   nativeCalls,
-  newName,
   PASSWORD,
   type Things,
   uhostCalls,
@@ -60,12 +60,17 @@ test('who may do what', async (t) => {
     await office.attach(name, 'only-create-image')
     const things: Things = {
       ...still,
+      copying: () => copy,
+      copyTask: () => copyTask,
+      cancelledCopy: () => copyTask,
       running: () => keeper,
       stopped: () => keeper,
       snapshot: () => `s-${'0'.repeat(17)}`,
       policy: () => `policy-${'0'.repeat(17)}`,
       upload: () => '0'.repeat(17),
       task: () => copyTask,
+      webhook: () => 'nothing',
+      rule: () => 'nothing',
       user: () => someone.name,
     }
     assert.deepEqual(Object.keys(wuyingCalls).sort(), WUYING.map((one) => one.name).sort())
@@ -88,80 +93,9 @@ test('who may do what', async (t) => {
     await idle(place.server)
   })
 
-  await t.test('the same calls are good for one who has the right', async () => {
-    const { name, clerk } = await office.newUser()
-    await office.attach(name, 'AdministratorAccess')
-    const stopped = [take(), take(), take(), take()]
-    for (const id of stopped) {
-      const path = `/v1/machines/${id}/stop`
-      await root.native('POST /v1/machines/:id/stop', { path, query: { region: HOME } }, 'done')
-    }
-    for (const id of stopped) await untilState(personOf(place), id, 'stopped')
-    const snapshots: string[] = []
-    for (let count = 0; count < 6; count++) {
-      const wish = {
-        RegionId: HOME,
-        DesktopId: take(),
-        SnapshotName: newName('kept'),
-        SourceDiskType: 'SYSTEM',
-      }
-      const { json } = await root.wuying('CreateSnapshot', wish, 'done')
-      snapshots.push(String(json.SnapshotId))
-    }
-    await idle(place.server)
-    const policy = {
-      region: HOME,
-      name: newName('nightly'),
-      cron: '0 3 * * *',
-      keepCount: 3,
-      machineIds: [keeper],
-      isEnabled: false,
-    }
-    const planned = await root.native(
-      'POST /v1/snapshot-policies',
-      { path: '/v1/snapshot-policies', body: policy },
-      'done',
-    )
-    const policyId = String(planned.json.policyId)
-    const sending = { region: HOME, name: newName('sent'), lengthBytes: 4096 }
-    const sent = await root.native('POST /v1/uploads', { path: '/v1/uploads', body: sending }, 'done')
-    const uploadId = String(sent.json.uploadId)
-    const spare = [await office.capture(take()), await office.capture(take()), await office.capture(take())]
-    // A disk as large as this is read for longer than any test waits: its task is under way until it is cancelled.
-    const body = { region: HOME, imageId: base, name: 'endless', systemDiskBytes: 1024 ** 4 }
-    const big = await root.native('POST /v1/machines', { path: '/v1/machines', body }, 'done')
-    const [endless = ''] = big.json.machineIds as string[]
-    await untilState(personOf(place), endless, 'running')
-    const capture = { region: HOME, machineId: endless, name: 'never' }
-    const begun = await root.native(
-      'POST /v1/images/capture',
-      { path: '/v1/images/capture', body: capture },
-      'done',
-    )
-    const things: Things = {
-      ...still,
-      running: take,
-      stopped: () => stopped.pop() ?? '',
-      snapshot: () => snapshots.pop() ?? '',
-      policy: () => policyId,
-      upload: () => uploadId,
-      task: () => String(begun.json.taskId),
-      user: () => someone.name,
-    }
-    const doomed = { ...things, image: () => spare.pop() ?? '' }
-    for (const [operation, call] of Object.entries(wuyingCalls)) {
-      await clerk.wuying(operation, call(operation === 'DeleteImages' ? doomed : things), 'done')
-    }
-    for (const [operation, call] of Object.entries(uhostCalls)) {
-      await clerk.uhost(operation, call(operation === 'TerminateCustomImage' ? doomed : things), 'done')
-    }
-    for (const [route, call] of Object.entries(nativeCalls)) {
-      // Those that only look share one machine.
-      const shown = /^GET|console/.test(route) ? { ...things, running: () => keeper } : things
-      await clerk.native(route, call(route === 'DELETE /v1/images/:id' ? doomed : shown), 'done')
-    }
-    await idle(place.server)
-  })
+  await t.test('the same calls are good for one who has the right', () =>
+    everyCallIsGood(office, { base, keeper, someone: someone.name, take, still }),
+  )
 
   await t.test('policies: order, wildcards, resources, conditions', async () => {
     const { name, clerk } = await office.newUser()
@@ -311,6 +245,14 @@ test('who may do what', async (t) => {
     }
     await clerk.wuying('CreateImage', { RegionId: HOME, DesktopId: machine }, 'absent machine')
     await clerk.wuying('DeleteImages', { RegionId: HOME, 'ImageId.1': foreign }, 'absent image')
+    const copyOut = { RegionId: HOME, DestinationRegionId: AWAY, DestinationImageName: 'no' }
+    for (const [operation, rest] of [
+      ['CopyImage', copyOut],
+      ['CancelCopyImage', { RegionId: HOME }],
+    ] as const) {
+      const ask = (id: string) => clerk.wuying(operation, { ...rest, ImageId: id }, 'absent image')
+      same(await ask(foreign), await ask(unknown))
+    }
     const attachment = JSON.stringify({ ImageId: foreign, DesktopType: DESKTOP_TYPE })
     await clerk.wuying('CreateDesktops', { RegionId: HOME, DesktopAttachment: attachment }, 'absent image')
     const seen = await clerk.wuying('DescribeImages', { RegionId: HOME, 'ImageId.1': foreign }, 'done')
@@ -321,6 +263,7 @@ test('who may do what', async (t) => {
       ['GET /v1/images/:id', `/v1/images/${foreign}`, 'absent image'],
       ['DELETE /v1/images/:id', `/v1/images/${foreign}`, 'absent image'],
       ['POST /v1/images/:id/copy', `/v1/images/${foreign}/copy`, 'absent image'],
+      ['POST /v1/images/:id/copy/plan', `/v1/images/${foreign}/copy/plan`, 'absent image'],
       ['POST /v1/images/:id/clean', `/v1/images/${foreign}/clean`, 'absent image'],
       ['POST /v1/images/:id/clean/plan', `/v1/images/${foreign}/clean/plan`, 'absent image'],
       ['GET /v1/images/:id/report', `/v1/images/${foreign}/report`, 'absent image'],
@@ -343,6 +286,20 @@ test('who may do what', async (t) => {
     const kept = await personOf(place, insider.key).native('DELETE', `/v1/tasks/${foreignTask}`)
     assert.equal(kept.status, 404)
     ledger.entries.push({ door: 'native', action: 'calotype:CancelTask', outcome: 'denied project' })
+    for (const [method, path, body, action] of [
+      ['PATCH', '', { priority: 1 }, 'calotype:ChangeTask'],
+      ['POST', '/retry', {}, 'calotype:RetryTask'],
+    ] as const) {
+      const { status } = await personOf(place, insider.key).native(
+        method,
+        `/v1/tasks/${foreignTask}${path}`,
+        {
+          body,
+        },
+      )
+      assert.equal(status, 404)
+      ledger.entries.push({ door: 'native', action, outcome: 'denied project' })
+    }
 
     // Out of the own project into one without a right there, or into none.
     const copyInto = { ...where, SourceImageId: image, TargetRegion: HOME }
@@ -393,7 +350,7 @@ test('who may do what', async (t) => {
   })
 
   await t.test('one audit record for every call that changes something; secrets are nowhere', async () => {
-    await cancelAll(personOf(place))
+    // Waited for, not cancelled: that would be calls which the ledger does not know.
     await idle(place.server)
     await stopServer(place.server)
     assert.deepEqual(auditOf(place.data), ledger.entries)

@@ -161,6 +161,21 @@ test('bad requests: the cloud’s own code, a way out, nothing left behind', asy
     await uhostRefuses(root, 'GetImageCopyProgress', { ...where, ImageId: image }, 8971)
     const deleteBase = { RegionId: HOME, 'ImageId.1': base }
     await wuyingRefuses(root, 'DeleteImages', deleteBase, [403, 'SystemImageNotSupported'])
+    const copy = wuyingCalls.CopyImage?.(things) ?? {}
+    for (const [change, expected] of [
+      [{ ImageId: base }, [403, 'SystemImageNotSupported']],
+      [{ ImageId: img }, [404, 'InvalidImageId.NotFound']],
+      [{ DestinationRegionId: HOME }, [400, 'InvalidDestinationRegionId.Same']],
+      [{ DestinationRegionId: 'mars-1' }, [404, 'InvalidDestinationRegionId.NotFound']],
+    ] as const)
+      await wuyingRefuses(root, 'CopyImage', { ...copy, ...change }, expected)
+    for (const [RegionId, ImageId, expected] of [
+      [HOME, image, [400, 'ImageCreatedNotFromCopy']],
+      [HOME, base, [400, 'ImageCreatedNotFromCopy']],
+      [AWAY, image, [404, 'InvalidImageId.NotFound']],
+      [AWAY, img, [404, 'InvalidImageId.NotFound']],
+    ] as const)
+      await wuyingRefuses(root, 'CancelCopyImage', { RegionId, ImageId }, expected)
 
     for (const { method, path: pattern, fields } of routes) {
       const route = `${method} ${pattern}`
@@ -284,6 +299,8 @@ test('bad requests: the cloud’s own code, a way out, nothing left behind', asy
     const [first, second] = [await begin(slow), await begin(slower)]
     const making = { ...where, TargetProjectId: own, TargetRegion: AWAY, SourceImageId: first.imageId }
     await uhostRefuses(root, 'CopyCustomImage', making, 8961, /once it is available/)
+    const copyMaking = { ...wuyingCalls.CopyImage?.(things), ImageId: first.imageId }
+    await wuyingRefuses(root, 'CopyImage', copyMaking, [400, 'IncorrectImageStatus'], /once it is available/)
     const attachment = JSON.stringify({ ImageId: first.imageId, DesktopType: DESKTOP_TYPE })
     const create = { RegionId: HOME, DesktopAttachment: attachment }
     await wuyingRefuses(root, 'CreateDesktops', create, [400, 'IncorrectImageStatus'], /once it is available/)

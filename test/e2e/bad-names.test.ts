@@ -14,9 +14,16 @@ test('names and texts that break the documented rules, of every operation', asyn
     const bad = { RegionId: HOME, DesktopId: running, ImageName }
     await wuyingRefuses(root, 'CreateImage', bad, [400, 'InvalidImageName.Malformed'], /2 to 128 characters/)
   }
+  const copy = wuyingCalls.CopyImage?.(things) ?? {}
+  for (const DestinationImageName of imageNames) {
+    const expected = [400, 'InvalidDestinationImageName.Malformed'] as const
+    await wuyingRefuses(root, 'CopyImage', { ...copy, DestinationImageName }, expected, /2 to 128 characters/)
+  }
   for (const Description of ['a', long(257), 'http://a', 'https://a', 'HTTP://a', 'a\u0000b', 'a\u0007b']) {
     const bad = { RegionId: HOME, DesktopId: running, Description }
     await wuyingRefuses(root, 'CreateImage', bad, [400, 'InvalidDescription.Malformed'], /2 to 256/)
+    const expected = [400, 'InvalidDestinationDescription.Malformed'] as const
+    await wuyingRefuses(root, 'CopyImage', { ...copy, DestinationDescription: Description }, expected)
   }
   const create = wuyingCalls.CreateDesktops?.(things) ?? {}
   for (const DesktopName of [long(65), '1a', '-a', 'a b', 'http://a', 'a/b', ...odd]) {

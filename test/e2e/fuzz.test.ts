@@ -216,6 +216,8 @@ test('whatever is sent, the answer is well-formed and no fault of the server', a
     base: () => base,
     image: () => custom,
     copy: () => custom,
+    ...{ copying: () => custom, copyTask: () => '', cancelledCopy: () => '' },
+    ...{ webhook: () => '', rule: () => '' },
     cleaned: () => custom,
     running: () => pick(roll, machines),
     stopped: () => pick(roll, machines),

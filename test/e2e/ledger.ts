@@ -113,7 +113,8 @@ export function openLedger(place: SmallPlace): Ledger {
           const given = { ...(query && { query }), ...(body && { body }) }
           const answer = await person.native(route.method, path, given)
           assertNative(answer, route.status, outcome)
-          const { native: action } = ACTIONS[route.useCase]
+          const { native: action } = ACTIONS[route.useCase] as { readonly native?: string }
+          assert(action !== undefined, name)
           note(route.method !== 'GET', { door: 'native', action, outcome })
           return answer
         },

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import type { KeyPair } from '../../demo/clients.ts'
 import { type Clerk, type Ledger, openLedger } from './ledger.ts'
 import { newSmallPlace, personOf, type SmallPlace, taskEnd } from './small-place.ts'
-import { HOME, newName } from './valid-calls.ts'
+import { AWAY, HOME, newName } from './valid-calls.ts'
 
 export interface Statement {
   readonly Effect: 'Allow' | 'Deny'
@@ -103,4 +106,31 @@ export async function cleanImage({ root, place }: Office, image: string): Promis
   const { state, reason } = await taskEnd(personOf(place), String(made.json.taskId))
   assert.equal(state, 'done', reason ?? '')
   return String(made.json.imageId)
+}
+
+/** Copies to hk of an image that nobody has there, so slow that no test waits for their end. */
+export async function slowCopies({ root, place }: Office, count: 3): Promise<readonly [Copy, Copy, Copy]> {
+  const fileName = `${newName('slow')}.raw`
+  await writeFile(join(place.importDirectory, fileName), randomBytes(8 * 1024 ** 2))
+  const imported = { region: HOME, fileName, name: newName('slow') }
+  const made = await root.native(
+    'POST /v1/images/import',
+    { path: '/v1/images/import', body: imported },
+    'done',
+  )
+  const { state, reason } = await taskEnd(personOf(place), String(made.json.taskId))
+  assert.equal(state, 'done', reason ?? '')
+  const path = `/v1/images/${String(made.json.imageId)}/copy`
+  const body = { region: HOME, targetRegions: [AWAY], bytesPerSecond: 65_536 }
+  const copies: Copy[] = []
+  while (copies.length < count) {
+    const { json } = await root.native('POST /v1/images/:id/copy', { path, body }, 'done')
+    copies.push((json.copies as [Copy])[0])
+  }
+  return copies as [Copy, Copy, Copy]
+}
+
+interface Copy {
+  readonly imageId: string
+  readonly taskId: string
 }

@@ -71,6 +71,9 @@ export async function openScene<More>(
     base: () => base,
     image: () => image,
     copy: () => image,
+    copying: () => image,
+    copyTask: () => taken.taskId,
+    cancelledCopy: () => taken.taskId,
     cleaned: () => image,
     running: () => running,
     stopped: () => running,
@@ -78,6 +81,8 @@ export async function openScene<More>(
     policy: () => policyId,
     upload: () => '0'.repeat(17),
     task: () => taken.taskId,
+    webhook: () => 'nothing',
+    rule: () => 'nothing',
     user: () => 'root',
   }
   const more = await prepare(root, base)

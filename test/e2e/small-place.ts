@@ -172,6 +172,13 @@ export async function cancelAll(root: Person): Promise<void> {
   }
 }
 
+/** The tasks of copies in the default project that have not ended. */
+export async function liveCopies(person: Person): Promise<string[]> {
+  const query = { kind: 'copy-image', live: 'true' }
+  const { tasks } = await good<{ tasks: ShownTask[] }>(person.native('GET', '/v1/tasks', { query }))
+  return tasks.map(({ id }) => id)
+}
+
 /** Everything there is, in every region and project, without what moves by itself: nothing left behind, nothing gone. */
 export async function inventory(root: Person): Promise<readonly string[]> {
   const { projects } = await good<{ projects: { id: string }[] }>(root.native('GET', '/v1/projects'))

@@ -9,6 +9,12 @@ export interface Things {
   image(): string
   /** A copy of one in hk. */
   copy(): string
+  /** An image in hk that is still being copied there. */
+  copying(): string
+  /** The task of a copy that is still to be done. */
+  copyTask(): string
+  /** The task of a copy that was cancelled. */
+  cancelledCopy(): string
   /** A custom image that was made by cleaning, available, in cn-hangzhou. */
   cleaned(): string
   running(): string
@@ -21,6 +27,10 @@ export interface Things {
   upload(): string
   /** A task; to be cancelled it has to be under way. */
   task(): string
+  /** A webhook that nothing is sent to. */
+  webhook(): string
+  /** A replication rule that no image fits. */
+  rule(): string
   user(): string
 }
 
@@ -37,6 +47,9 @@ export const PASSWORD = Buffer.from('Pass-word-4-nobody').toString('base64')
 
 /** Good as an address, and nobody is there: what is imported from it fails. */
 const NOWHERE = 'http://files.invalid/disk.raw'
+
+/** What no image is called. */
+const NO_NAME = 'no-image-is-called-so-*'
 
 let nameCount = 0
 export const newName = (word: string): string => `${word}-${++nameCount}`
@@ -57,6 +70,13 @@ export const wuyingCalls: Readonly<Record<string, (things: Things) => Flat>> = {
   DescribeImages: () => ({ RegionId: HOME }),
   DeleteImages: (things) => ({ RegionId: HOME, 'ImageId.1': things.image() }),
   UploadImage: () => ({ RegionId: HOME, ImageName: newName('brought'), OssObjectPath: NOWHERE }),
+  CopyImage: (things) => ({
+    RegionId: HOME,
+    ImageId: things.image(),
+    DestinationRegionId: AWAY,
+    DestinationImageName: newName('copied'),
+  }),
+  CancelCopyImage: (things) => ({ RegionId: AWAY, ImageId: things.copying() }),
   CreateSnapshot: (things) => ({
     RegionId: HOME,
     DesktopId: things.running(),
@@ -180,6 +200,11 @@ export const nativeCalls: Readonly<Record<string, (things: Things) => NativeCall
     path: `/v1/images/${things.image()}/copy`,
     body: { ...home, targetRegions: [AWAY] },
   }),
+  'POST /v1/images/:id/copy/plan': (things) => ({
+    path: `/v1/images/${things.image()}/copy/plan`,
+    body: { ...home, targetRegions: [AWAY] },
+  }),
+  'GET /v1/peers': () => ({ path: '/v1/peers' }),
   'DELETE /v1/images/:id': (things) => one(`/v1/images/${things.image()}`),
   'GET /v1/snapshots': () => one('/v1/snapshots'),
   'GET /v1/snapshots/:id': (things) => one(`/v1/snapshots/${things.snapshot()}`),
@@ -227,6 +252,30 @@ export const nativeCalls: Readonly<Record<string, (things: Things) => NativeCall
   'GET /v1/tasks': () => ({ path: '/v1/tasks' }),
   'GET /v1/tasks/:id': (things) => ({ path: `/v1/tasks/${things.task()}` }),
   'DELETE /v1/tasks/:id': (things) => ({ path: `/v1/tasks/${things.task()}` }),
+  'PATCH /v1/tasks/:id': (things) => ({ path: `/v1/tasks/${things.copyTask()}`, body: { priority: 9 } }),
+  'POST /v1/tasks/:id/retry': (things) => ({ path: `/v1/tasks/${things.cancelledCopy()}/retry` }),
+  'GET /v1/events': () => ({ path: '/v1/events' }),
+  'GET /v1/events/stream': () => ({ path: '/v1/events/stream' }),
+  'POST /v1/webhooks': () => ({
+    path: '/v1/webhooks',
+    body: { name: newName('hook'), url: NOWHERE, kinds: ['verify-region'] },
+  }),
+  'GET /v1/webhooks': () => ({ path: '/v1/webhooks' }),
+  'PATCH /v1/webhooks/:id': (things) => ({
+    path: `/v1/webhooks/${things.webhook()}`,
+    body: { isEnabled: false },
+  }),
+  'DELETE /v1/webhooks/:id': (things) => ({ path: `/v1/webhooks/${things.webhook()}` }),
+  'POST /v1/replication-rules': () => ({
+    path: '/v1/replication-rules',
+    body: { ...home, name: newName('rule'), filter: { namePattern: NO_NAME }, targetRegions: [AWAY] },
+  }),
+  'GET /v1/replication-rules': () => one('/v1/replication-rules'),
+  'PATCH /v1/replication-rules/:id': (things) => ({
+    path: `/v1/replication-rules/${things.rule()}`,
+    body: { isEnabled: false },
+  }),
+  'DELETE /v1/replication-rules/:id': (things) => ({ path: `/v1/replication-rules/${things.rule()}` }),
   'POST /v1/verify': () => ({ path: '/v1/verify', body: { regions: [AWAY] } }),
   'POST /v1/store/collect': () => ({ path: '/v1/store/collect', body: { regions: [AWAY], dryRun: true } }),
   'POST /v1/store/scrub': () => ({ path: '/v1/store/scrub', body: { regions: [AWAY] } }),

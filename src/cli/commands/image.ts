@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander'
-import type { ShownImage, ShownImageWhole, ShownTask } from '../../wire/native/show.ts'
+import type { ShownImage, ShownImageWhole } from '../../wire/native/show.ts'
 import {
   act,
   clientCommand,
@@ -9,12 +9,12 @@ import {
   placed,
   timed,
   type WaitFlags,
-  waiting,
 } from '../options.ts'
 import type { Session, SessionFlags } from '../session.ts'
 import { imageBundleCommands } from './image-bundle.ts'
 import { imageCleanCommand } from './image-clean.ts'
-import { imageCreateCommand, type Made } from './image-create.ts'
+import { imageCopyCommand } from './image-copy.ts'
+import { imageCreateCommand } from './image-create.ts'
 import { imageExportCommand } from './image-export.ts'
 import { imageImportCommand } from './image-import.ts'
 import { imageReportCommand } from './image-report.ts'
@@ -57,25 +57,7 @@ export function imageCommands(program: Command, parts: ProgramParts): void {
   imageCleanCommand(image, parts)
   imageReportCommand(image, parts)
 
-  waiting(
-    placed(clientCommand(image, 'copy <image>', 'copies of an image in other regions or another project')),
-    'until all are available',
-  )
-    .option('--to <region...>', 'the regions to copy to; without it the same region')
-    .option('--to-project <project>', 'the project to copy to; without it the same project')
-    .option('--name <name>', 'the name of the copies')
-    .option('--description <text>', 'what they are')
-    .option('--tag <tag>', 'a business group')
-    .action(
-      act(parts, async (session, flags: Flags & WaitFlags & CopyFlags, id: string) => {
-        const { region, project, name, description, tag, to: targetRegions, toProject: targetProject } = flags
-        const body = { region, project, targetRegions, targetProject, name, description, tag }
-        const made = await session.client.call<Copied>('POST', `/v1/images/${encodeURIComponent(id)}/copy`, {
-          body,
-        })
-        await followCopies(session, flags, made)
-      }),
-    )
+  imageCopyCommand(image, parts)
 
   placed(clientCommand(image, 'delete <image...>', 'takes images off the lists')).action(
     act(parts, async (session, { region, project }: Flags, ids: readonly string[]) => {
@@ -104,38 +86,8 @@ export function imageCommands(program: Command, parts: ProgramParts): void {
   )
 }
 
-interface CopyFlags {
-  readonly to?: readonly string[]
-  readonly toProject?: string
-  readonly name?: string
-  readonly description?: string
-  readonly tag?: string
-}
-
-interface Copied {
-  readonly taskId: string
-  readonly copies: readonly (Made & { readonly region: string })[]
-}
-
 function getImage(session: Session, { region, project }: PlaceFlags, id: string): Promise<ShownImageWhole> {
   return session.client.call('GET', `/v1/images/${encodeURIComponent(id)}`, { query: { region, project } })
-}
-
-async function followCopies(session: Session, flags: WaitFlags, made: Copied): Promise<void> {
-  const line = (copy: Copied['copies'][number], rest: string) =>
-    `Image ${copy.imageId} in ${copy.region} ${rest}\n`
-  if (flags.wait !== true) {
-    const text = made.copies.map((copy) => line(copy, 'is being made.')).join('')
-    session.print(made, () => `${text}Follow them: calotype task wait ${made.taskId}\n`)
-    return
-  }
-  const ids = [...made.copies.map((copy) => copy.taskId), made.taskId]
-  const tasks = await session.waitForDone(ids, { timeoutMs: flags.timeout })
-  const { formatBytes } = await import('../format.ts')
-  const moved = (task: ShownTask | undefined) => `is available; ${formatBytes(task?.movedBytes ?? 0)} moved.`
-  session.print({ ...made, tasks: tasks.slice(0, -1) }, () =>
-    made.copies.map((copy, index) => line(copy, moved(tasks[index]))).join(''),
-  )
 }
 
 /** Whether an image was cleaned, and how many of its volumes could not be. */

@@ -1,10 +1,22 @@
 import { type Command, Option } from 'commander'
 import { TASK_KINDS } from '../../image/task.ts'
 import type { ShownTask } from '../../wire/native/show.ts'
-import { act, clientCommand, type ProgramParts, parseCount, timed, type WaitFlags } from '../options.ts'
+import type { Copied } from '../copy-watch.ts'
+import {
+  act,
+  clientCommand,
+  type ProgramParts,
+  parseCount,
+  parsePriority,
+  timed,
+  type WaitFlags,
+  waitingForCopies,
+} from '../options.ts'
 import type { SessionFlags } from '../session.ts'
 
 type ListFlags = SessionFlags & { project?: string; kind?: string; live?: boolean; limit?: number }
+
+const pathOf = (id: string) => `/v1/tasks/${encodeURIComponent(id)}`
 
 /** Declares `task`. */
 export function taskCommands(program: Command, parts: ProgramParts): void {
@@ -17,62 +29,23 @@ export function taskCommands(program: Command, parts: ProgramParts): void {
     .option('--limit <count>', 'the newest so many', parseCount, 50)
     .action(
       act(parts, async (session, { project, kind, live, limit }: ListFlags) => {
-        const [{ stateColour }, { formatBytes, formatTime }] = await Promise.all([
-          import('../table.ts'),
-          import('../format.ts'),
-        ])
-        const tasks = await session.listAll<ShownTask>('/v1/tasks', 'tasks', { project, kind, live }, limit)
-        session.print({ total: tasks.length, tasks }, () =>
-          session.table<ShownTask>(
-            [
-              { head: 'TASK', of: (one) => one.id },
-              { head: 'KIND', of: (one) => one.kind },
-              { head: 'REGION', of: (one) => one.region },
-              {
-                head: 'STATE',
-                of: (one) => (one.step === null ? one.state : `${one.state}: ${one.step}`),
-                colour: (one) => stateColour(one.state),
-              },
-              { head: 'DONE', align: 'right', of: (one) => formatBytes(one.doneBytes) },
-              { head: 'OF', align: 'right', of: (one) => formatBytes(one.totalBytes) },
-              { head: 'ABOUT', of: (one) => one.imageId ?? one.snapshotId ?? one.machineId ?? '' },
-              { head: 'CREATED (UTC)', of: (one) => formatTime(one.createdAtMs) },
-              { head: 'REASON', of: (one) => one.reason ?? '' },
-            ],
-            tasks,
-            'No tasks.',
-          ),
-        )
+        const query = { project, kind, live }
+        const tasks = await session.listAll<ShownTask>('/v1/tasks', 'tasks', query, limit)
+        const { formatTasks } = await import('../task-report.ts')
+        session.print({ total: tasks.length, tasks }, () => formatTasks(session, tasks))
       }),
     )
 
-  clientCommand(task, 'show <task>', 'one task, with its output').action(
+  clientCommand(task, 'show <task>', 'one task, with its output; of a batch with its copies').action(
     act(parts, async (session, _flags: SessionFlags, id: string) => {
-      const [{ formatBytes, formatTime }, { formatFacts }] = await Promise.all([
-        import('../format.ts'),
-        import('../facts.ts'),
+      const [{ findTask, listChildren }, { formatTask }] = await Promise.all([
+        import('../copy-watch.ts'),
+        import('../task-report.ts'),
       ])
-      const one = await session.client.call<ShownTask>('GET', `/v1/tasks/${encodeURIComponent(id)}`)
-      session.print(one, () =>
-        formatFacts([
-          ['task', one.id],
-          ['part of', one.parentId],
-          ['kind', one.kind],
-          ['state', one.reason === null ? one.state : `${one.state} (${one.faultKind}): ${one.reason}`],
-          ['step', one.step],
-          ['region', one.region],
-          ['project', one.project],
-          ['image', one.imageId],
-          ['snapshot', one.snapshotId],
-          ['machine', one.machineId],
-          ['done', `${formatBytes(one.doneBytes)} of ${formatBytes(one.totalBytes)}`],
-          ['moved', formatBytes(one.movedBytes)],
-          ['attempts', String(one.attemptCount)],
-          ['created', formatTime(one.createdAtMs)],
-          ['started', formatTime(one.startedAtMs)],
-          ['ended', formatTime(one.endedAtMs)],
-          ['output', Object.keys(one.output).length === 0 ? null : JSON.stringify(one.output)],
-        ]),
+      const one = await findTask(session, id)
+      const children = one.kind === 'copy-batch' ? await listChildren(session, one) : undefined
+      session.print(children === undefined ? one : { ...one, children }, () =>
+        formatTask(session, one, children, parts.io.nowMs()),
       )
     }),
   )
@@ -86,9 +59,43 @@ export function taskCommands(program: Command, parts: ProgramParts): void {
 
   clientCommand(task, 'cancel <task>', 'asks a task to stop and to undo what it did').action(
     act(parts, async (session, _flags: SessionFlags, id: string) => {
-      const path = `/v1/tasks/${encodeURIComponent(id)}`
-      const answer = await session.client.call<{ id: string }>('DELETE', path)
+      const answer = await session.client.call<{ id: string }>('DELETE', pathOf(id))
       session.print(answer, () => `Task ${answer.id} is told to stop.\n`)
+    }),
+  )
+
+  changing('pause <task>', 'holds a copy or a batch; what it has it keeps', { paused: true }, 'is paused.')
+  changing('resume <task>', 'lets a copy or a batch go on', { paused: false }, 'goes on.')
+
+  function changing(usage: string, about: string, body: object, said: string): void {
+    clientCommand(task, usage, about).action(
+      act(parts, async (session, _flags: SessionFlags, id: string) => {
+        const answer = await session.client.call<{ id: string }>('PATCH', pathOf(id), { body })
+        session.print(answer, () => `Task ${answer.id} ${said}\n`)
+      }),
+    )
+  }
+
+  clientCommand(task, 'set <task>', 'changes the place in the line of a copy, or of all copies of a batch')
+    .addOption(
+      new Option('--priority <number>', '0 to 9, the higher goes first')
+        .argParser(parsePriority)
+        .makeOptionMandatory(),
+    )
+    .action(
+      act(parts, async (session, { priority }: SessionFlags & { priority: number }, id: string) => {
+        const answer = await session.client.call<{ id: string }>('PATCH', pathOf(id), { body: { priority } })
+        session.print(answer, () => `Task ${answer.id} has priority ${priority}.\n`)
+      }),
+    )
+
+  waitingForCopies(
+    clientCommand(task, 'retry <task>', 'begins anew what failed of a copy or a batch, with the same images'),
+  ).action(
+    act(parts, async (session, flags: SessionFlags & WaitFlags, id: string) => {
+      const made = await session.client.call<Copied>('POST', `${pathOf(id)}/retry`)
+      const { followCopies } = await import('../copy-report.ts')
+      await followCopies(session, flags, made)
     }),
   )
 }

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import { isFault } from '../../image/fault.ts'
-import type { Digest, DomainId, PageId } from '../../image/ids.ts'
+import type { Digest, PageId } from '../../image/ids.ts'
+import { boundOf } from '../bound.ts'
 import { ClaimTable, newClaims } from '../claims.ts'
-import { guard } from '../database.ts'
 import { ID_BYTES, isZeroId, sha256 } from '../hashes.ts'
 import { encodeImage, type ImageContent } from '../image.ts'
 import { inOrder } from '../in-order.ts'
 import { PAGE_IDS, readPage, ZERO_PAGE } from '../map.ts'
-import { imageName, pageName } from '../names.ts'
+import { pageName } from '../names.ts'
 import { OpenDomain } from '../open-domain.ts'
 import { PACK_HEADER_BYTES, type PackBuffer } from '../pack.ts'
 import type { RegionStore } from '../region.ts'
@@ -101,7 +101,7 @@ export async function* writeBundle(options: BundleOptions): AsyncGenerator<Buffe
   for (const buffer of packer.finish()) yield* putPack(buffer)
 
   // Those of chunks that are left out as well: who names a chunk has to show that he has its domain's keys.
-  const domains = [...new Set([image.domain, ...boundDomains(region, digest), ...packer.domains])].sort()
+  const domains = [...new Set([image.domain, ...boundOf(region, digest).domains(), ...packer.domains])].sort()
   const secrets = await Promise.all(domains.map((domain) => region.getSecrets(domain, signal)))
   const sealed = sealSecrets({ digest, domains, recipient }, secrets, keys)
   const dataBytes = image.disks.map((disk) => data.bytesOf(disk))
@@ -156,12 +156,4 @@ async function claimHeld(
     }
     await new Promise(setImmediate)
   }
-}
-
-/** The domains of the packs that the image binds. */
-function boundDomains(region: RegionStore, digest: Digest): DomainId[] {
-  const sql = `SELECT DISTINCT o.domain FROM imageObject b JOIN object o ON o.number = b.object
-    WHERE b.image = (SELECT number FROM object WHERE name = ?) AND o.domain IS NOT NULL`
-  const rows = guard(() => region.database.prepare(sql).all(imageName(digest)))
-  return rows.map((row) => row.domain as DomainId)
 }

@@ -86,7 +86,15 @@ describe('the jobs in threads', () => {
     )
     assert.deepEqual(await jobs.diskSizes(HOME, made.digest), [disk.length])
     const ref = { holder: 'copy', label: {} }
-    const pull = { sourceRegionId: HOME, targetRegionId: AWAY, digest: made.digest, sessionId: 's2', ref }
+    const from = { is: 'region' as const, regionId: HOME }
+    const pull = {
+      source: from,
+      targetRegionId: AWAY,
+      digest: made.digest,
+      sessionId: 's2',
+      ref,
+      isShared: false,
+    }
     const moved = await jobs.pull(pull, () => {}, never())
     assert.ok(moved.movedBytes >= made.storedBytes / 2)
     await jobs.serve()

@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads'
 import { Fault, isFault } from '../../image/fault.ts'
 import type { RegionId } from '../../image/ids.ts'
 import { openObjects } from '../../objects/open.ts'
+import type { PeerPlace } from '../../peers/contract.ts'
 import { blobDataBytes, commitBlob } from '../../store/blob.ts'
 import { reportDomainOf } from '../../store/bundle/foreign.ts'
 import { composeImage } from '../../store/compose.ts'
@@ -17,7 +18,6 @@ import { createGate } from '../gates.ts'
 import type {
   CapturePlan,
   FilePlace,
-  MovedBytes,
   OnBytes,
   RegionSurvey,
   StoreJobs,
@@ -27,13 +27,13 @@ import type {
 import { Blobs } from './blobs.ts'
 import { bundleStream, pagesOf, pullBundle, readBundle } from './bundle-jobs.ts'
 import type { ChecksumData } from './checksum-thread.ts'
+import { CopyJobs } from './copy-jobs.ts'
 import { endBegun } from './end-begun.ts'
 import { Exports } from './export.ts'
 import { openFile } from './files.ts'
 import type { CollectData } from './gc-thread.ts'
 import { planDisks } from './plan-disks.ts'
 import type { PlanData } from './plan-thread.ts'
-import type { PullData } from './pull-thread.ts'
 import type { RebuildData } from './rebuild-thread.ts'
 import { openRegion, type RegionPlace } from './region.ts'
 import type { RepairData } from './repair-thread.ts'
@@ -55,6 +55,11 @@ export interface JobsOptions {
   /** 32 secret bytes of the installation, for making and reading bundles. */
   readonly bundleSeed: Uint8Array
   readonly log: (record: Record<string, unknown>) => void
+  /** Other installations that images may be copied from. */
+  readonly peers?: readonly PeerPlace[]
+  /** For what copies of one image to several targets read of its source (`PackCache`); of this server alone. Without, nothing. */
+  readonly cacheFolder?: string
+  readonly cacheBytesMax?: number
 }
 
 const entry = (name: string) => new URL(`./${name}-thread.ts`, import.meta.url)
@@ -89,6 +94,7 @@ export function createJobs(options: JobsOptions): StoreJobs {
     return store
   }
 
+  const copies = new CopyJobs({ ...options, placeOf })
   const bundles = { placeOf, seed: options.bundleSeed }
   // A thread's start takes a core for a tenth of a second, and whoever answers requests needs one too.
   const inspections = createGate(2)
@@ -144,7 +150,7 @@ export function createJobs(options: JobsOptions): StoreJobs {
           log({ level: 'error', message: 'a region cannot be used now', region: regionId, error })
         }
       }
-      await Promise.all(places.map(prepareRegion))
+      await Promise.all([...places.map(prepareRegion), copies.prepare()])
     },
     serve,
     async diskSizes(regionId, digest) {
@@ -179,14 +185,9 @@ export function createJobs(options: JobsOptions): StoreJobs {
       const data: PlanData = { job, place: placeOf(job.regionId) }
       return runThread<CapturePlan>(entry('plan'), data, { signal, onNews: onBytes })
     },
-    pull(job, onBytes, signal) {
-      const data: PullData = {
-        job,
-        source: placeOf(job.sourceRegionId),
-        target: placeOf(job.targetRegionId),
-      }
-      return runThread<MovedBytes>(entry('pull'), data, { signal, onNews: onBytes })
-    },
+    pull: copies.pull,
+    planPull: copies.planPull,
+    rekey: copies.rekey,
     verify(regionId, deep, onBytes, signal) {
       const data: VerifyData = { place: placeOf(regionId), deep }
       return runThread<VerifyReport>(entry('verify'), data, { signal, onNews: onBytes })
@@ -315,7 +316,7 @@ export function createJobs(options: JobsOptions): StoreJobs {
         worker.postMessage('stop')
         await ended
       }
-      await Promise.all([blobs.close(), exports.close()])
+      await Promise.all([blobs.close(), exports.close(), copies.close()])
       for (const store of stores.values()) (await store).close()
     },
   }

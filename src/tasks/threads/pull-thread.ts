@@ -1,36 +1,42 @@
 import { pullImage } from '../../store/pull.ts'
-import type { MovedBytes, PullJob } from '../store-jobs.ts'
-import { openRegion, type RegionPlace } from './region.ts'
+import type { PulledBytes, PullJob } from '../store-jobs.ts'
+import { type CopyPlaces, refWith, takesPacks, withCopyEnds } from './copy-source.ts'
+import type { HashAsk } from './hash-thread.ts'
+import { TalkingThread } from './talk.ts'
 import { inThread } from './thread.ts'
 
 export interface PullData {
-  readonly job: PullJob
-  readonly source: RegionPlace
-  readonly target: RegionPlace
+  readonly places: CopyPlaces
+  readonly job: Pick<PullJob, 'digest' | 'sessionId' | 'ref'>
 }
 
-inThread(async ({ job, source, target }: PullData, { signal, tell }): Promise<MovedBytes> => {
-  const from = await openRegion(source)
-  const to = await openRegion(target)
+inThread(async ({ places, job }: PullData, { signal, tell }): Promise<PulledBytes> => {
+  // Reading, writing and hashing packs is then all beside this thread, which keeps the books.
+  const hasher = takesPacks(places)
+    ? new TalkingThread(new URL('./hash-thread.ts', import.meta.url))
+    : undefined
+  const whole = hasher && {
+    takesPacks: true,
+    hashBeside: (bytes: Uint8Array) => hasher.ask<string>({ bytes } satisfies HashAsk),
+  }
   try {
-    // Committed sources alone: an image that another task is still writing there is not to be had.
-    await from.getImage(job.digest, signal)
-    let storedBytes = 0
-    const result = await pullImage({
-      source: from,
-      target: to,
-      digest: job.digest,
-      sessionId: job.sessionId,
-      ref: job.ref,
-      signal,
-      onProgress: ({ doneBytes, totalBytes }) => {
-        storedBytes = totalBytes
-        tell({ doneBytes, totalBytes, movedBytes: doneBytes })
-      },
+    return await withCopyEnds(places, signal, async ({ source, target, check, rangeBytesMax, dataBytes }) => {
+      const { digest, sessionId } = job
+      const ref = refWith(job.ref, dataBytes)
+      let storedBytes = 0
+      const result = await pullImage({
+        ...{ source, target, digest, sessionId, ref, signal, check, limits: { rangeBytesMax }, ...whole },
+        onProgress: (progress) => {
+          storedBytes = progress.totalBytes
+          tell(progress)
+        },
+      })
+      return {
+        ...{ storedBytes, movedBytes: result.bytesMoved, savedBytes: result.bytesReused },
+        ...(dataBytes === undefined ? {} : { dataBytes }),
+      }
     })
-    return { storedBytes, movedBytes: result.bytesMoved }
   } finally {
-    from.close()
-    to.close()
+    await hasher?.close()
   }
 })

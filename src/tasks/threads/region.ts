@@ -6,6 +6,7 @@ import { type ObjectsPlace, openObjects } from '../../objects/open.ts'
 import { LocalWrapper } from '../../store/keys.ts'
 import type { DomainSecrets } from '../../store/open-domain.ts'
 import { openRegionStore, type RegionStore, type RegionStoreOptions } from '../../store/region.ts'
+import type { CopyLimit } from './copy-limits.ts'
 
 /** Where a region's bytes are; may be handed to threads. */
 export interface RegionPlace {
@@ -19,6 +20,8 @@ export interface RegionPlace {
   readonly regionKey: Uint8Array
   /** False: new chunks are stored unencrypted. */
   readonly isEncrypting: boolean
+  /** From `shareCopyLimit`; without, copies are not held back. */
+  readonly copyLimit?: CopyLimit
 }
 
 /** Opens the region's store for the calling thread. */

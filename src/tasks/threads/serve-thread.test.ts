@@ -64,7 +64,8 @@ describe('serving in a thread', () => {
 
   test('a guest reads on where a pack is damaged here and whole in another region, and it is told', async () => {
     const ref = { holder: 'copy', label: {} }
-    const pull = { sourceRegionId: HOME, targetRegionId: AWAY, digest, sessionId: 's2', ref }
+    const source = { is: 'region' as const, regionId: HOME }
+    const pull = { source, targetRegionId: AWAY, digest, sessionId: 's2', ref, isShared: false }
     await jobs.pull(pull, () => {}, never)
     const objects = join(folder, HOME, 'objects', 'packs')
     for (const entry of await readdir(objects, { recursive: true, withFileTypes: true })) {

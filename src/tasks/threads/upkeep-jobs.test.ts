@@ -153,7 +153,8 @@ describe('the upkeep of stores in threads', () => {
   test('a damaged pack is found and mended from another region', async () => {
     const { digest } = await write('a')
     const ref = { holder: 'copy', label: {} }
-    const pull = { sourceRegionId: HOME, targetRegionId: AWAY, digest, sessionId: 'task-copy', ref }
+    const source = { is: 'region' as const, regionId: HOME }
+    const pull = { source, targetRegionId: AWAY, digest, sessionId: 'task-copy', ref, isShared: false }
     await jobs.pull(pull, ignore, never())
     const [pack = ''] = await packsOf(HOME)
     const file = await open(pack, 'r+')

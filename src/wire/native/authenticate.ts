@@ -1,7 +1,8 @@
+import assert from 'node:assert/strict'
 import type { Caller, Keyring } from '../../app/contract.ts'
 import { Fault } from '../../image/fault.ts'
 import { ACS3_SCHEME, decodePairs, findAcs3, splitUrl, verifyAcs3 } from '../acs3.ts'
-import type { WireRequest } from '../gateway-contract.ts'
+import type { WireHead, WireRequest } from '../gateway-contract.ts'
 
 const REQUIRED = ['host', 'x-acs-content-sha256', 'x-acs-date', 'x-acs-signature-nonce']
 const NONCE_LENGTH_MAX = 256
@@ -75,4 +76,15 @@ export async function authenticate(
     sourceIp: request.sourceIp,
     secureTransport: request.secureTransport,
   })
+}
+
+/** Who sent a request that `authenticate` found good, as the key now stands. Throws Fault 'denied' 'user'. */
+export async function callerAgain(request: WireHead, keyring: Keyring): Promise<Caller> {
+  const authorization = findAcs3(request.headers.authorization)
+  assert(authorization !== undefined)
+  const key = await keyring.find(authorization.keyId)
+  if (key === undefined) throw denied('key-unknown', 'There is no such access key any more. Use another.')
+  if (!key.isActive) throw denied('key-inactive', 'This access key was switched off. Use another.')
+  const { requestId, sourceIp, secureTransport } = request
+  return keyring.caller(key.userId, 'native', { requestId, sourceIp, secureTransport })
 }

@@ -3,10 +3,11 @@ import { Fault, isFault } from '../../image/fault.ts'
 import { splitUrl } from '../acs3.ts'
 import { jsonAnswer } from '../gateway-answer.ts'
 import type { Door, WireAnswer, WireHead, WireRequest } from '../gateway-contract.ts'
-import { authenticate } from './authenticate.ts'
+import { authenticate, callerAgain } from './authenticate.ts'
 import { answerDownload, withRetry } from './downloads.ts'
 import { errorAnswer, faultAnswer } from './errors.ts'
 import { parseFields } from './fields.ts'
+import { createFollowers, type FollowOptions, isFollowed } from './followers.ts'
 import { type Match, matchRoute } from './match.ts'
 import { readParameters } from './read-parameters.ts'
 import { routes } from './routes/index.ts'
@@ -22,6 +23,7 @@ export interface NativeDoorOptions {
   readonly clockWindowMs: number
   /** Told of every bug, with the request it happened in. */
   readonly onBug: (error: unknown, requestId: string) => void
+  readonly follow?: FollowOptions | undefined
 }
 
 /**
@@ -30,6 +32,7 @@ export interface NativeDoorOptions {
  */
 export function createNativeDoor(options: NativeDoorOptions): Door {
   const { app, keyring, clock, clockWindowMs } = options
+  const followers = createFollowers(options.follow)
 
   async function answerRoute(request: WireRequest, path: string, queryText: string): Promise<WireAnswer> {
     // First who asks: a stranger does not learn which paths and parameters there are.
@@ -43,8 +46,17 @@ export function createNativeDoor(options: NativeDoorOptions): Door {
     const region = (name: string | undefined) =>
       name === undefined ? app.regions.default().regionId : app.regions.get(name).id
     const origin = originOf(request)
-    const context = { app, caller, signal: request.signal, region, origin }
-    const shown = await match.route.run(context, parameters)
+    const again = () => callerAgain(request, keyring)
+    const told = { signal: request.signal, headers: request.headers }
+    const shown = await match.route.run(
+      { app, caller, region, origin, again, followers, ...told },
+      parameters,
+    )
+    const stream = match.route.stream?.(shown)
+    if (stream !== undefined) {
+      const headers = { ...match.route.headers?.(shown, origin) }
+      return { status: match.route.status, headers, body: '', stream }
+    }
     const answer = jsonAnswer(match.route.status, shown)
     const headers = { ...answer.headers, ...match.route.headers?.(shown, origin) }
     return isCreation ? asTus({ ...answer, headers }) : { ...answer, headers }
@@ -52,6 +64,7 @@ export function createNativeDoor(options: NativeDoorOptions): Door {
 
   return {
     streams: (head) => {
+      if (isFollowed(head)) return true
       const open = findTokenPath(head.url)
       return open?.of === 'download' || (open?.of === 'upload' && meantMethod(head) === 'PATCH')
     },

@@ -19,6 +19,8 @@ import type { Region } from '../../image/region.ts'
 import type { Snapshot, SnapshotPolicy } from '../../image/snapshot.ts'
 import type { Task, TaskKind } from '../../image/task.ts'
 import { type CleaningTold, createFakeCleaning } from './fixture-cleaning.ts'
+import { type CopiesTold, createFakeCopies } from './fixture-copies.ts'
+import { createFakeFollowing, type FollowingHeld } from './fixture-following.ts'
 import {
   COLLECTED,
   fakeImage,
@@ -61,6 +63,10 @@ export interface FakeApp {
   plan: CaptureReport
   /** What cleaning tells. */
   readonly cleaning: CleaningTold
+  /** What plans of copies and peers tell. */
+  readonly copies: CopiesTold
+  /** What happened, and who is told. */
+  readonly following: FollowingHeld
   /** What was uploaded, and what is handed out. */
   readonly transfers: TransfersHeld
   /** What a capture tells of itself when it is done. */
@@ -113,7 +119,8 @@ export function createFakeApp(): FakeApp {
       machineId: undefined,
       doneBytes: 0,
       totalBytes: TASK_BYTES,
-      movedBytes: 0,
+      ...{ movedBytes: 0, savedBytes: 0, bytesPerSecond: undefined, etaMs: undefined },
+      ...{ priority: 5, deadlineAtMs: undefined, lastReason: undefined },
       attemptCount: 1,
       output: {},
       createdAtMs: NOW_MS,
@@ -143,7 +150,7 @@ export function createFakeApp(): FakeApp {
   function advance(id: TaskId): Task {
     const task = tasks.get(id)
     if (task === undefined) throw absent('task')
-    if (task.endedAtMs !== undefined || fake.frozen) return task
+    if (task.endedAtMs !== undefined || task.state.at === 'paused' || fake.frozen) return task
     const doneBytes = Math.min(task.totalBytes, task.doneBytes + TASK_BYTES / 4)
     const moved: Task = { ...task, doneBytes, state: { at: 'running', step: 'read' } }
     const next = doneBytes === task.totalBytes ? end(moved) : moved
@@ -159,11 +166,15 @@ export function createFakeApp(): FakeApp {
   const made = createFakeSnapshots({ called, begin, absent, page })
   const { snapshots, policies } = made
   const cleaned = createFakeCleaning({ called, begin, images })
+  const copied = createFakeCopies({ called, begin, images, tasks })
+  const followed = createFakeFollowing({ called, page })
   const transfers = createFakeTransfers({ called, begin, images })
 
   const app: App = {
     ...made.app,
     ...transfers.app,
+    ...followed.app,
+    peers: copied.app.peers,
     regions: {
       async list(caller) {
         await called('regions.list', caller, undefined)
@@ -204,6 +215,7 @@ export function createFakeApp(): FakeApp {
     },
     images: {
       ...cleaned.app,
+      ...copied.app.images,
       async capture(caller, input) {
         await called('images.capture', caller, input)
         const { name, regionId, machineId, linkedDiskIds = [] } = input
@@ -243,18 +255,6 @@ export function createFakeApp(): FakeApp {
         const parent = images.get(where.imageId)?.parent
         return parent === undefined ? [] : [{ id: undefined, digest: parent, name: 'base' }]
       },
-      async copy(caller, input) {
-        await called('images.copy', caller, input)
-        const taskId = begin('copy-batch')
-        const copies = input.targetRegionIds.map((regionId) => {
-          const imageId = newId('image')
-          const copyId = begin('copy-image', { imageId, parentId: taskId, regionId })
-          const state = { at: 'creating', taskId: copyId } as const
-          images.set(imageId, fakeImage({ id: imageId, regionId, state, origin: 'copy' }))
-          return { regionId, imageId, taskId: copyId }
-        })
-        return { taskId, copies }
-      },
       async import(caller, input) {
         await called('images.import', caller, input)
         const imageId = newId('image')
@@ -279,9 +279,6 @@ export function createFakeApp(): FakeApp {
         const image = images.get(where.imageId)
         if (image === undefined || image.regionId !== where.regionId) throw absent('image')
         return image
-      },
-      async copyProgress() {
-        throw new Fault('invalid', 'Not asked for by this door.')
       },
       async remove(caller, input) {
         await called('images.remove', caller, input)
@@ -332,6 +329,7 @@ export function createFakeApp(): FakeApp {
       },
     },
     tasks: {
+      ...copied.app.tasks,
       async list(caller, filter, paging) {
         await called('tasks.list', caller, filter)
         return page([...tasks.values()], paging)
@@ -388,6 +386,8 @@ export function createFakeApp(): FakeApp {
     tasks,
     plan: PLANNED,
     cleaning: cleaned.told,
+    copies: copied.told,
+    following: followed.held,
     transfers: transfers.held,
     captured: {},
     console: Buffer.from('login: '),

@@ -1,7 +1,9 @@
 import type { UseCase } from '../../app/actions.ts'
 import type { App, Caller } from '../../app/contract.ts'
 import type { RegionId } from '../../image/ids.ts'
+import type { WireHead } from '../gateway-contract.ts'
 import type { Fields, Parsed } from './fields.ts'
+import type { Followers } from './followers.ts'
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
@@ -15,6 +17,10 @@ export interface RouteContext {
   region(name: string | undefined): RegionId
   /** What links begin with: scheme and host as the caller wrote them, or ''. */
   readonly origin: string
+  readonly headers: WireHead['headers']
+  /** The caller as the key now stands, for answers that last. Fault 'denied' 'user' where it is good no more. */
+  again(): Promise<Caller>
+  readonly followers: Followers
 }
 
 /** 200: it is so · 201: it was made · 202: it was begun, and a task goes on with it. */
@@ -30,6 +36,8 @@ export interface Route {
   readonly status: SuccessStatus
   readonly fields: Fields
   run(context: RouteContext, given: Readonly<Record<string, unknown>>): Promise<object>
+  /** Sent as it is made, in place of the answer as JSON. Only at the path that `isFollowed` knows. */
+  stream?(answer: object): AsyncIterable<Uint8Array>
   /** Of a successful answer, beside those that every answer has. */
   headers?(answer: object, origin: string): Readonly<Record<string, string>>
 }

@@ -2,7 +2,7 @@ import type { App } from '../../app/contract.ts'
 import type { CleaningSummary } from '../../image/cleaning.ts'
 import type { DiskBus, MachineConfig } from '../../image/config.ts'
 import type { Consistency } from '../../image/consistency.ts'
-import { type Id, spellId } from '../../image/ids.ts'
+import { type Id, type ResourceKind, spellId } from '../../image/ids.ts'
 import { type Image, type ImageState, logicalBytes } from '../../image/image.ts'
 import type { ImportFacts } from '../../image/imported.ts'
 import type { Machine } from '../../image/machine.ts'
@@ -167,7 +167,16 @@ export interface ShownTask {
   readonly doneBytes: number
   readonly totalBytes: number
   readonly movedBytes: number
+  /** Stored bytes that the target had, so that nobody had to move them. */
+  readonly savedBytes: number
+  /** Of late, and until its end at this rate; null unless it runs and moves something. */
+  readonly bytesPerSecond: number | null
+  readonly etaMs: number | null
+  readonly priority: number
+  readonly deadlineAtMs: number | null
   readonly attemptCount: number
+  /** Why the last attempt failed, of a task that tries again or did. */
+  readonly lastReason: string | null
   readonly output: Readonly<Record<string, unknown>>
   readonly createdAtMs: number
   readonly startedAtMs: number | null
@@ -321,19 +330,30 @@ export function showMachine(machine: Machine): ShownMachine {
   }
 }
 
+/** Where a task's output names things, and of which kind they are. */
+const NAMED = { diskId: 'disk', snapshotId: 'snapshot', imageId: 'image', taskId: 'task' } as const
+
 /** What a task found out names things, as everything does, by ids that can be used. */
 function showOutput({ output }: Task): Task['output'] {
-  const spell = (kind: 'disk' | 'snapshot', id: unknown) =>
-    typeof id === 'string' ? spellId(kind, id as Id<typeof kind>, 'native') : id
-  const { disks, diskId, snapshotId } = output
   return {
-    ...output,
-    ...(Array.isArray(disks)
-      ? { disks: disks.map((disk) => ({ ...disk, id: spell('disk', disk.id) })) }
+    ...spelled(output, NAMED),
+    ...(Array.isArray(output.disks)
+      ? { disks: output.disks.map((disk) => spelled(disk, { id: 'disk' })) }
       : {}),
-    ...(diskId === undefined ? {} : { diskId: spell('disk', diskId) }),
-    ...(snapshotId === undefined ? {} : { snapshotId: spell('snapshot', snapshotId) }),
+    // Of a batch: what became of each.
+    ...(Array.isArray(output.copies) ? { copies: output.copies.map((copy) => spelled(copy, NAMED)) } : {}),
   }
+}
+
+function spelled(
+  found: Readonly<Record<string, unknown>>,
+  kinds: Readonly<Record<string, ResourceKind>>,
+): Record<string, unknown> {
+  const ids = Object.entries(kinds).flatMap(([name, kind]) => {
+    const id = found[name]
+    return typeof id === 'string' ? [[name, spellId(kind, id as Id<ResourceKind>, 'native')]] : []
+  })
+  return { ...found, ...Object.fromEntries(ids) }
 }
 
 export function showTask(task: Task): ShownTask {
@@ -354,7 +374,13 @@ export function showTask(task: Task): ShownTask {
     doneBytes: task.doneBytes,
     totalBytes: task.totalBytes,
     movedBytes: task.movedBytes,
+    savedBytes: task.savedBytes,
+    bytesPerSecond: task.bytesPerSecond ?? null,
+    etaMs: task.etaMs ?? null,
+    priority: task.priority,
+    deadlineAtMs: task.deadlineAtMs ?? null,
     attemptCount: task.attemptCount,
+    lastReason: task.lastReason ?? null,
     output: showOutput(task),
     createdAtMs: task.createdAtMs,
     startedAtMs: task.startedAtMs ?? null,

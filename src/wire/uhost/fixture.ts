@@ -114,6 +114,8 @@ export interface Answers {
   readonly machines?: readonly Machine[]
   readonly total?: number
   readonly permille?: number
+  /** Absent: REGIONS. */
+  readonly regions?: readonly Region[]
   readonly fault?: unknown
 }
 
@@ -128,14 +130,15 @@ export function fakeApp(answers: Answers, calls: Call[]): App {
     if (answers.fault !== undefined) throw answers.fault
     return value()
   }
+  const regions = answers.regions ?? REGIONS
   const page = <Item>(items: readonly Item[]) => ({ total: answers.total ?? items.length, items })
   const none = () => assert.fail('no operation of this door asks for it')
   return {
     regions: {
-      list: () => called('regions.list', undefined, () => REGIONS),
+      list: () => called('regions.list', undefined, () => regions),
       default: () => ({ regionId: 'cn-bj2' as RegionId, zone: 'cn-bj2-02' }),
       get(id) {
-        const found = REGIONS.find((each) => each.id === id)
+        const found = regions.find((each) => each.id === id)
         if (found === undefined)
           throw new Fault('absent', `There is no region '${id}'.`, { subject: 'region' })
         return found
@@ -176,8 +179,8 @@ export function fakeApp(answers: Answers, calls: Call[]): App {
           taskId: 't0000000000000000' as TaskId,
           copies: input.targetRegionIds.map((regionId, index) => ({
             regionId,
-            imageId: `c000000000000000${index}` as ImageId,
-            taskId: `t000000000000000${index}` as TaskId,
+            imageId: `c${numbered(index)}` as ImageId,
+            taskId: `t${numbered(index)}` as TaskId,
           })),
         })),
       import: (_caller, input) =>
@@ -190,6 +193,8 @@ export function fakeApp(answers: Answers, calls: Call[]): App {
           page(filter.ids?.length === 0 ? [] : (answers.images ?? [])),
         ),
       get: none,
+      planCopy: none,
+      cancelCopy: none,
       copyProgress: (_caller, input) => called('images.copyProgress', input, () => answers.permille ?? 0),
       remove: (_caller, input) => called('images.remove', input, () => undefined),
     },
@@ -214,7 +219,14 @@ export function fakeApp(answers: Answers, calls: Call[]): App {
       readConsole: none,
       writeConsole: none,
     },
-    tasks: { list: none, get: none, wait: none, cancel: none, verify: none },
+    tasks: {
+      ...{ list: none, get: none, wait: none, cancel: none, verify: none },
+      ...{ change: none, retry: none },
+    },
+    events: { list: none },
+    webhooks: { create: none, list: none, change: none, remove: none },
+    replication: { create: none, list: none, change: none, remove: none },
+    peers: { list: none },
     store: { collect: none, scrub: none, usage: none },
     uploads: {
       ...{ create: none, list: none, get: none, remove: none },
@@ -305,7 +317,9 @@ export function jsonRequest(body: string, url = '/'): WireRequest {
   return wireRequest({ url, headers: { 'content-type': 'application/json' }, body: Buffer.from(body) })
 }
 
-function region(id: string, englishName: string, zones: readonly string[]): Region {
+const numbered = (index: number) => String(index).padStart(16, '0')
+
+export function region(id: string, englishName: string, zones: readonly string[]): Region {
   return { id: id as RegionId, localName: englishName, englishName, zones }
 }
 

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { Fault } from '../../image/fault.ts'
 import { createBench } from './fixture.ts'
 import { acs3Request, contentOf, KEY, rawRequest, refusalOf, rpcRequest } from './fixture-requests.ts'
+import { OWN } from './fixture-rows.ts'
 import { OPERATIONS } from './operations/index.ts'
 
 suite('what the inside refuses', () => {
@@ -57,7 +58,15 @@ suite('what the inside refuses', () => {
       400,
       'InvalidSystemDiskSize',
     ],
+    [
+      new Fault('invalid', 'm', { subject: 'image', reason: 'same-place' }),
+      400,
+      'InvalidDestinationRegionId.Same',
+    ],
+    [new Fault('invalid', 'm', { subject: 'image', reason: 'not-a-copy' }), 400, 'ImageCreatedNotFromCopy'],
     [new Fault('full', 'm', { subject: 'image' }), 400, 'QuotaExceeded.Image'],
+    [new Fault('full', 'm', { subject: 'project', reason: 'quota' }), 400, 'QuotaExceeded.Storage'],
+    [new Fault('full', 'm', { subject: 'store', reason: 'room' }), 400, 'QuotaExceeded.Storage'],
     [new Fault('full', 'm', { subject: 'machine' }), 400, 'QuotaExceeded.Desktop'],
     [new Fault('full', 'm', { subject: 'store' }), 400, 'QuotaExceeded.Storage'],
     [new Fault('full', 'm', { subject: 'host' }), 403, 'OperationDenied.NoStock'],
@@ -72,6 +81,17 @@ suite('what the inside refuses', () => {
       assert.equal(contentOf(answer).Message, 'm')
     })
   }
+
+  test('what the inside says of a copy is said of its own parameters', async () => {
+    const copy = { ImageId: OWN, DestinationRegionId: 'cn-shanghai', DestinationImageName: 'copy-1' }
+    for (const [subject, code] of [
+      ['name', 'InvalidDestinationImageName.Malformed'],
+      ['description', 'InvalidDestinationDescription.Malformed'],
+    ] as const) {
+      const { answer } = await ask(new Fault('invalid', 'm', { subject }), 'CopyImage', copy)
+      assert.deepEqual(refusalOf(answer), [400, code])
+    }
+  })
 
   test('a bug is logged, and tells the caller nothing', async () => {
     const bug = new TypeError('secret path /var/lib/secret')

@@ -1,7 +1,4 @@
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { after, before, suite, test } from 'node:test'
 import OpenApiClient, { Config, OpenApiRequest, Params } from '@alicloud/openapi-client'
 import RpcClient from '@alicloud/pop-core'
@@ -10,78 +7,52 @@ import { CLEAN_ALL } from '../../image/cleaning.ts'
 import { Fault } from '../../image/fault.ts'
 import type { SnapshotId } from '../../image/ids.ts'
 import { type Bench, createBench } from './fixture.ts'
+import { type Answer, NAMES, type ServedBench, serveBench } from './fixture-clients.ts'
+import { copyFlow } from './fixture-copy-flow.ts'
 import { KEY } from './fixture-requests.ts'
 import { fakeCore, fakeMachine, fakeSnapshot } from './fixture-things.ts'
 
-type Answer = Record<string, unknown>
+/** The newer official client, unchanged but for its endpoint. */
+function openApi(host: string, signatureAlgorithm?: string) {
+  const config = new Config({
+    accessKeyId: KEY.keyId,
+    accessKeySecret: KEY.secret,
+    endpoint: host,
+    protocol: 'HTTP',
+    ...(signatureAlgorithm === undefined ? {} : { signatureAlgorithm }),
+  })
+  // Node gives a CommonJS module as a whole: its class is one level down.
+  const client = new OpenApiClient.default(config)
+  return async (action: string, parameters: Record<string, string>, inBody = false) => {
+    const params = new Params({
+      action,
+      version: '2020-09-30',
+      protocol: 'HTTP',
+      pathname: '/',
+      method: 'POST',
+      authType: 'AK',
+      style: 'RPC',
+      reqBodyType: 'formData',
+      bodyType: 'json',
+    })
+    const request = new OpenApiRequest(inBody ? { body: parameters } : { query: parameters })
+    const answer = (await client.callApi(params, request, new RuntimeOptions({}))) as { body: Answer }
+    return answer.body
+  }
+}
 
 /** The official clients, unchanged but for their endpoint, against this door behind a bare HTTP server. */
 suite('official clients', () => {
   let bench: Bench
-  let server: Server
+  let served: ServedBench
   let host: string
 
   before(async () => {
     bench = createBench()
-    server = createServer(async (request, response) => {
-      const chunks: Buffer[] = []
-      for await (const chunk of request) chunks.push(chunk as Buffer)
-      bench.nowMs = Date.now()
-      const answer = await bench.door.handle({
-        method: request.method ?? '',
-        url: request.url ?? '',
-        headers: request.headers,
-        body: Buffer.concat(chunks),
-        sourceIp: '127.0.0.1',
-        secureTransport: false,
-        requestId: randomUUID().toUpperCase(),
-        signal: new AbortController().signal,
-      })
-      response.writeHead(answer.status, answer.headers).end(answer.body)
-    })
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-    host = `127.0.0.1:${(server.address() as AddressInfo).port}`
+    served = await serveBench(bench)
+    host = served.host
   })
-  after(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-
-  const NAMES = {
-    RegionId: 'cn-hangzhou',
-    ImageName: '镜像:v1_a-b',
-    Description: "a b+c&d=e/f?g~h*i(j)k!l'm%20n é😀",
-  }
-
-  function openApi(signatureAlgorithm?: string) {
-    const config = new Config({
-      accessKeyId: KEY.keyId,
-      accessKeySecret: KEY.secret,
-      endpoint: host,
-      protocol: 'HTTP',
-      ...(signatureAlgorithm === undefined ? {} : { signatureAlgorithm }),
-    })
-    // Node gives a CommonJS module as a whole: its class is one level down.
-    const client = new OpenApiClient.default(config)
-    return async (action: string, parameters: Record<string, string>, inBody = false) => {
-      const params = new Params({
-        action,
-        version: '2020-09-30',
-        protocol: 'HTTP',
-        pathname: '/',
-        method: 'POST',
-        authType: 'AK',
-        style: 'RPC',
-        reqBodyType: 'formData',
-        bodyType: 'json',
-      })
-      const request = new OpenApiRequest(inBody ? { body: parameters } : { query: parameters })
-      const answer = (await client.callApi(params, request, new RuntimeOptions({}))) as {
-        body: Record<string, unknown>
-      }
-      return answer.body
-    }
-  }
+  after(() => served.close())
 
   for (const [name, algorithm, inBody] of [
     ['openapi-client, ACS3, query', undefined, false],
@@ -89,7 +60,7 @@ suite('official clients', () => {
     ['openapi-client, older scheme', 'v2', false],
   ] as const) {
     test(name, async () => {
-      const call = openApi(algorithm)
+      const call = openApi(host, algorithm)
       const machine = fakeMachine('one')
       bench.app.machineRows.splice(0, Number.POSITIVE_INFINITY, machine)
       const made = await call('CreateImage', { ...NAMES, DesktopId: `ecd-${machine.id}` }, inBody)
@@ -308,19 +279,21 @@ suite('official clients', () => {
     // Terraform's way: the parameters in a form.
     ['openapi-client, ACS3, form', undefined, true],
   ] as const) {
-    test(`snapshots and uploads: ${name}`, async () => {
-      const call = openApi(algorithm)
+    test(`snapshots, uploads and copies: ${name}`, async () => {
+      const call = openApi(host, algorithm)
       await snapshotFlow((action, given) => call(action, given, inBody))
       await uploadFlow((action, given) => call(action, given, inBody))
+      await copyFlow(bench, (action, given) => call(action, given, inBody))
     })
   }
 
   for (const method of ['GET', 'POST'] as const) {
-    test(`snapshots and uploads: pop-core, ${method}`, async () => {
+    test(`snapshots, uploads and copies: pop-core, ${method}`, async () => {
       const options = { accessKeyId: KEY.keyId, accessKeySecret: KEY.secret, endpoint: `http://${host}` }
       const client = new RpcClient({ ...options, apiVersion: '2020-09-30' })
       await snapshotFlow((action, given) => client.request<Answer>(action, given, { method }))
       await uploadFlow((action, given) => client.request<Answer>(action, given, { method }))
+      await copyFlow(bench, (action, given) => client.request<Answer>(action, given, { method }))
     })
   }
 })

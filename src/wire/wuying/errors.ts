@@ -97,6 +97,8 @@ const TABLE: readonly Row[] = [
 
   { reason: 'unsupported', code: fieldCode('Invalid', '.Unsupported'), status: 400 },
   { kind: 'invalid', reason: 'not-custom', code: 'SystemImageNotSupported', status: 403 },
+  { kind: 'invalid', reason: 'same-place', code: 'InvalidDestinationRegionId.Same', status: 400 },
+  { kind: 'invalid', reason: 'not-a-copy', code: 'ImageCreatedNotFromCopy', status: 400 },
   { kind: 'invalid', reason: 'disk-below-image', code: 'InvalidSystemDiskSize', status: 400 },
   { kind: 'invalid', reason: 'disk-twice', code: 'InvalidSnapshotIds.DiskTwice', status: 400 },
   { kind: 'invalid', reason: 'several-machines', code: 'InvalidSnapshotIds.SeveralDesktops', status: 400 },
@@ -113,7 +115,7 @@ const TABLE: readonly Row[] = [
       'This API takes the system disk, or the data disk of a computer that has one data disk; use the calotype API for the others.',
   },
   { kind: 'invalid', subject: 'name', code: nameCode, status: 400 },
-  { kind: 'invalid', subject: 'description', code: 'InvalidDescription.Malformed', status: 400 },
+  { kind: 'invalid', subject: 'description', code: descriptionCode, status: 400 },
   {
     kind: 'invalid',
     reason: 'bad-form',
@@ -199,9 +201,17 @@ function nameCode(_fault: Fault, refused: Refused): string {
       return 'InvalidDesktopName.Malformed'
     case 'ecd:CreateSnapshot':
       return 'InvalidSnapshotName.Malformed'
+    case 'ecd:CopyImage':
+      return 'InvalidDestinationImageName.Malformed'
     default:
       return 'InvalidImageName.Malformed'
   }
+}
+
+function descriptionCode(_fault: Fault, refused: Refused): string {
+  return refused.action === 'ecd:CopyImage'
+    ? 'InvalidDestinationDescription.Malformed'
+    : 'InvalidDescription.Malformed'
 }
 
 /** CreateSnapshot names no disk but a kind of disk, of which the computer may have none. */

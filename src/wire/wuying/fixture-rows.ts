@@ -7,6 +7,8 @@ import { fakeCore, fakeImage, fakeMachine, fakeSnapshot } from './fixture-things
 export const DESKTOP = `ecd-${fakeCore<MachineId>('one')}`
 export const BASE = `m-${fakeCore<ImageId>('base')}`
 export const OWN = `m-${fakeCore<ImageId>('own')}`
+/** A copy that is on its way. */
+export const COPYING = `m-${fakeCore<ImageId>('new')}`
 export const ROOT = `s-${fakeCore<SnapshotId>('root')}`
 export const DATA = `s-${fakeCore<SnapshotId>('data')}`
 export const attachment = (change: Record<string, unknown> = {}): Record<string, string> => ({
@@ -19,6 +21,7 @@ export function benchWithRows(): Bench {
   bench.app.imageRows.push(
     fakeImage('own'),
     fakeImage('new', {
+      origin: 'copy',
       state: { at: 'creating', taskId: 't'.repeat(17) as never },
       progressPermille: 427,
       osType: 'Windows',
@@ -85,6 +88,8 @@ export const LEAST: Record<string, Record<string, string>> = {
     ImageName: 'uploaded',
     OssObjectPath: 'https://bucket:oss-cn-hangzhou.example.com/a/disk.qcow2',
   },
+  CopyImage: { ImageId: OWN, DestinationRegionId: 'cn-shanghai', DestinationImageName: 'copy-1' },
+  CancelCopyImage: { ImageId: COPYING },
   DescribeImages: {},
   DeleteImages: { 'ImageId.1': OWN },
   CreateSnapshot: { DesktopId: DESKTOP, SnapshotName: 'first', SourceDiskType: 'SYSTEM' },

@@ -64,6 +64,11 @@ export function createFakeApp(): FakeApp {
       throw new Fault('absent', 'There is no such snapshot.', { subject: 'snapshot' })
     return snapshot
   }
+  const imageOf = (where: { readonly regionId: RegionId; readonly imageId: ImageId }): Image => {
+    const image = imageRows.find(({ id, regionId }) => id === where.imageId && regionId === where.regionId)
+    if (image === undefined) throw new Fault('absent', 'There is no such image.', { subject: 'image' })
+    return image
+  }
   const never = (): never => {
     throw new Error('This door never asks for it.')
   }
@@ -111,7 +116,35 @@ export function createFakeApp(): FakeApp {
         for (const id of input.snapshotIds) snapshotOf(id)
         return { imageId: fakeCore<ImageId>(`image-${calls.length}`), taskId: TASK_ID }
       },
-      copy: never,
+      async copy(caller, input) {
+        await taken('images.copy', caller, input)
+        const source = imageOf(input)
+        if (source.kind === 'base')
+          throw new Fault('invalid', 'It is a base image.', { subject: 'image', reason: 'not-custom' })
+        if (source.state.at !== 'available')
+          throw new Fault('conflict', 'It is not available.', { subject: 'image' })
+        const copies = input.targetRegionIds.map((regionId) => {
+          const copy = fakeImage(`copy-${calls.length}-${regionId}`, {
+            ...{ regionId, origin: 'copy', name: input.name ?? source.name },
+            ...{ state: { at: 'creating', taskId: TASK_ID }, progressPermille: 0 },
+          })
+          imageRows.push(copy)
+          return { regionId, imageId: copy.id, taskId: TASK_ID }
+        })
+        return { taskId: TASK_ID, copies }
+      },
+      planCopy: never,
+      async cancelCopy(caller, input) {
+        await taken('images.cancelCopy', caller, input)
+        const { origin, state, id } = imageOf(input)
+        if (origin !== 'copy')
+          throw new Fault('invalid', 'It is no copy.', { subject: 'image', reason: 'not-a-copy' })
+        if (state.at === 'available') throw new Fault('conflict', 'It is made already.', { subject: 'image' })
+        imageRows.splice(
+          imageRows.findIndex((image) => image.id === id),
+          1,
+        )
+      },
       async import(caller, input) {
         await taken('images.import', caller, input)
         return { imageId: fakeCore<ImageId>(`image-${calls.length}`), taskId: TASK_ID }
@@ -184,7 +217,14 @@ export function createFakeApp(): FakeApp {
       readConsole: never,
       writeConsole: never,
     },
-    tasks: { list: never, get: never, wait: never, cancel: never, verify: never },
+    tasks: {
+      ...{ list: never, get: never, wait: never, cancel: never, verify: never },
+      ...{ change: never, retry: never },
+    },
+    events: { list: never },
+    webhooks: { create: never, list: never, change: never, remove: never },
+    replication: { create: never, list: never, change: never, remove: never },
+    peers: { list: never },
     store: { collect: never, scrub: never, usage: never },
     uploads: {
       ...{ create: never, list: never, get: never, remove: never },

@@ -2,7 +2,7 @@ import { ACTIONS } from '../../app/actions.ts'
 import type { App, Caller } from '../../app/contract.ts'
 import type { Region } from '../../image/region.ts'
 import { type Parameters, type Parsed, readParameters, required } from './parameter.ts'
-import { shaped } from './rules.ts'
+import { regionId } from './rules.ts'
 import type { ParameterNode } from './tree.ts'
 
 /** The use cases that have a name in this cloud's policies. */
@@ -38,10 +38,7 @@ export interface Operation {
   call(context: Omit<Context, 'region'>, tree: ParameterNode): Promise<Answer>
 }
 
-const REGION_ID = required(
-  shaped('a region id like cn-hangzhou', /^[a-z0-9-]{1,64}$/),
-  'the region to work in; an unknown one is refused',
-)
+const REGION_ID = required(regionId, 'the region to work in; an unknown one is refused')
 
 /** Declares an operation; `run` sees the parameters typed by their rules. `RegionId` is a parameter of each. */
 export function operation<const P extends Parameters>(definition: {

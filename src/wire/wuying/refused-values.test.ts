@@ -2,11 +2,13 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import type { MachineId, SnapshotId } from '../../image/ids.ts'
 import { refusalOf } from './fixture-requests.ts'
-import { attachment, BASE, benchWithRows, DATA, DESKTOP, LEAST, ROOT } from './fixture-rows.ts'
+import { attachment, BASE, benchWithRows, COPYING, DATA, DESKTOP, LEAST, OWN, ROOT } from './fixture-rows.ts'
 import { fakeCore } from './fixture-things.ts'
 
 const NO_SNAPSHOT = `s-${fakeCore<SnapshotId>('none')}`
 const ORPHAN = `s-${fakeCore<SnapshotId>('orphan')}`
+const NAME = 'InvalidDestinationImageName.Malformed'
+const DESCRIPTION = 'InvalidDestinationDescription.Malformed'
 const LINKED = `s-${fakeCore<SnapshotId>('linked')}`
 
 /** Operation, parameters beyond the least form, status, code. */
@@ -83,6 +85,21 @@ const BAD: Bad[] = [
   ['ResetSnapshot', { SnapshotId: ORPHAN }, 404, 'InvalidDesktopId.NotFound'],
   ['ResetSnapshot', { StopDesktop: 'yes' }, 400, 'InvalidStopDesktop'],
   ['CreateImage', { DesktopId: '' }, 400, 'MissingDesktopId'],
+  ['CopyImage', { ImageId: 'm-unknown' }, 404, 'InvalidImageId.NotFound'],
+  ['CopyImage', { ImageId: `m-${'0'.repeat(17)}` }, 404, 'InvalidImageId.NotFound'],
+  ['CopyImage', { ImageId: BASE }, 403, 'SystemImageNotSupported'],
+  ['CopyImage', { ImageId: COPYING }, 400, 'IncorrectImageStatus'],
+  ['CopyImage', { DestinationRegionId: 'mars' }, 404, 'InvalidDestinationRegionId.NotFound'],
+  ['CopyImage', { DestinationRegionId: 'A B' }, 400, 'InvalidDestinationRegionId.Malformed'],
+  ['CopyImage', { DestinationRegionId: 'cn-hangzhou' }, 400, 'InvalidDestinationRegionId.Same'],
+  ...['x', '1st', 'http://x', 'a b', 'x'.repeat(129)].map(
+    (DestinationImageName): Bad => ['CopyImage', { DestinationImageName }, 400, NAME],
+  ),
+  ...['x', 'https://x', 'x'.repeat(257)].map(
+    (DestinationDescription): Bad => ['CopyImage', { DestinationDescription }, 400, DESCRIPTION],
+  ),
+  ['CancelCopyImage', { ImageId: 'm-unknown' }, 404, 'InvalidImageId.NotFound'],
+  ['CancelCopyImage', { ImageId: OWN }, 400, 'ImageCreatedNotFromCopy'],
   ['DescribeImages', { MaxResults: '0' }, 400, 'InvalidMaxResults'],
   ['DescribeImages', { MaxResults: '101' }, 400, 'InvalidMaxResults'],
   ['DescribeImages', { MaxResults: '1e1' }, 400, 'InvalidMaxResults'],

@@ -89,6 +89,9 @@ export function oneOfAnyCase<const Choice extends string>(...choices: readonly C
   )
 }
 
+/** Its form alone: whether there is such a region is asked of the application. */
+export const regionId = shaped('a region id like cn-hangzhou', /^[a-z0-9-]{1,64}$/)
+
 /** `yyyy-MM-ddTHH:mm:ssZ`, UTC. */
 export const time: Rule<string> = scalar('a time like 2026-01-31T08:00:00Z', (value) =>
   /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(value) && !Number.isNaN(Date.parse(value)) ? value : undefined,

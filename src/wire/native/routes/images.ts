@@ -1,7 +1,7 @@
 import { CONSISTENCIES } from '../../../image/consistency.ts'
 import { type SnapshotId, spellId, type TaskId } from '../../../image/ids.ts'
 import { cleaningOrAll, cleaningOrNot } from '../cleaning-field.ts'
-import { distinct, id, ids, list, oneOf, optional, project, text, withDefault } from '../fields.ts'
+import { id, ids, list, oneOf, optional, text, withDefault } from '../fields.ts'
 import { type Route, route } from '../route.ts'
 import { showImage, showWholeImage } from '../show.ts'
 import { paging, place } from './common.ts'
@@ -179,44 +179,6 @@ export const imageRoutes: readonly Route[] = [
     run({ app, caller, region }, parameters) {
       const { region: regionName, project: projectId, id: imageId } = parameters
       return app.images.report(caller, { regionId: region(regionName), projectId, imageId })
-    },
-  }),
-  route({
-    method: 'POST',
-    path: '/v1/images/:id/copy',
-    useCase: 'images.copy',
-    about: 'Copies an available custom image to other regions or another project.',
-    status: 202,
-    fields: {
-      ...place,
-      id: id('image'),
-      targetRegions: optional(distinct(text(64, { lengthMin: 1 }), 50)),
-      targetProject: optional(project),
-      name: optional(name),
-      description,
-      tag,
-    },
-    async run({ app, caller, region }, parameters) {
-      const regionId = region(parameters.region)
-      const made = await app.images.copy(caller, {
-        regionId,
-        projectId: parameters.project,
-        imageId: parameters.id,
-        targetProjectId: parameters.targetProject,
-        // To another project of the same region, when no region is named.
-        targetRegionIds: parameters.targetRegions?.map((one) => region(one)) ?? [regionId],
-        name: parameters.name,
-        description: parameters.description,
-        tag: parameters.tag,
-      })
-      return {
-        taskId: task(made.taskId),
-        copies: made.copies.map((copy) => ({
-          region: copy.regionId,
-          imageId: spellId('image', copy.imageId, 'native'),
-          taskId: task(copy.taskId),
-        })),
-      }
     },
   }),
   route({

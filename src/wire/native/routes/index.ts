@@ -1,17 +1,22 @@
 import type { Route } from '../route.ts'
 import { consoleRoutes } from './console.ts'
+import { copyRoutes } from './copies.ts'
+import { eventRoutes } from './events.ts'
 import { exportRoutes } from './exports.ts'
 import { imageRoutes } from './images.ts'
 import { importRoutes } from './imports.ts'
 import { machineRoutes } from './machines.ts'
+import { peerRoutes } from './peers.ts'
 import { projectRoutes } from './projects.ts'
 import { regionRoutes } from './regions.ts'
+import { replicationRoutes } from './replication.ts'
 import { snapshotPolicyRoutes } from './snapshot-policies.ts'
 import { snapshotRoutes } from './snapshots.ts'
 import { storeRoutes } from './store.ts'
 import { taskRoutes } from './tasks.ts'
 import { uploadRoutes } from './uploads.ts'
 import { userRoutes } from './users.ts'
+import { webhookRoutes } from './webhooks.ts'
 
 /** Every route of the native door, in the order of docs/api.md. */
 export const routes: readonly Route[] = [
@@ -19,6 +24,9 @@ export const routes: readonly Route[] = [
   ...projectRoutes,
   ...userRoutes,
   ...imageRoutes,
+  ...copyRoutes,
+  ...replicationRoutes,
+  ...peerRoutes,
   ...importRoutes,
   ...uploadRoutes,
   ...exportRoutes,
@@ -27,5 +35,7 @@ export const routes: readonly Route[] = [
   ...machineRoutes,
   ...consoleRoutes,
   ...taskRoutes,
+  ...eventRoutes,
+  ...webhookRoutes,
   ...storeRoutes,
 ]

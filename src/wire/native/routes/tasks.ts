@@ -1,9 +1,11 @@
+import { Fault } from '../../../image/fault.ts'
 import { spellId, type TaskId } from '../../../image/ids.ts'
 import { TASK_KINDS, type Task } from '../../../image/task.ts'
 import { distinct, flag, id, integer, oneOf, optional, text, withDefault } from '../fields.ts'
 import { type Route, type RouteContext, route } from '../route.ts'
 import { showTask } from '../show.ts'
 import { paging, place } from './common.ts'
+import { showCopies } from './copies.ts'
 
 /** Shorter than the 60 s after which proxies give up on an answer. */
 const WAIT_MS_MAX = 50_000
@@ -77,6 +79,35 @@ export const taskRoutes: readonly Route[] = [
     async run({ app, caller }, parameters) {
       await app.tasks.cancel(caller, parameters.id)
       return { id: spellId('task', parameters.id, 'native') }
+    },
+  }),
+  route({
+    method: 'PATCH',
+    path: '/v1/tasks/:id',
+    useCase: 'tasks.change',
+    about:
+      'Holds a copy (`paused` true), lets it go on (false), or changes its place in the line (`priority`, the higher first); of a batch all copies that have not ended. A copy that is held keeps what it has, and gives its place to others.',
+    status: 200,
+    fields: { id: id('task'), paused: optional(flag), priority: optional(integer(0, 9)) },
+    async run({ app, caller }, { id: taskId, paused, priority }) {
+      if (paused === undefined && priority === undefined)
+        throw new Fault('invalid', "Nothing is to be changed. Name 'paused', 'priority' or both.", {
+          subject: 'task',
+        })
+      await app.tasks.change(caller, taskId, { paused, priority })
+      return { id: spellId('task', taskId, 'native') }
+    },
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/tasks/:id/retry',
+    useCase: 'tasks.retry',
+    about:
+      'Begins anew what failed or was cancelled of a copy or a batch, with the same images; what is done stays as it is. The answer is that of a copy.',
+    status: 202,
+    fields: { id: id('task') },
+    async run({ app, caller }, parameters) {
+      return showCopies(await app.tasks.retry(caller, parameters.id))
     },
   }),
   route({

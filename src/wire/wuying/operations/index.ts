@@ -1,4 +1,6 @@
 import type { Operation } from '../operation.ts'
+import { cancelCopyImage } from './cancel-copy-image.ts'
+import { copyImage } from './copy-image.ts'
 import { createDesktops } from './create-desktops.ts'
 import { createImage } from './create-image.ts'
 import { createSnapshot } from './create-snapshot.ts'
@@ -24,6 +26,8 @@ export const OPERATIONS: readonly Operation[] = [
   deleteDesktops,
   createImage,
   uploadImage,
+  copyImage,
+  cancelCopyImage,
   describeImages,
   deleteImages,
   createSnapshot,

@@ -1,0 +1,429 @@
+import assert from 'node:assert/strict'
+import { afterEach, beforeEach, describe, test } from 'node:test'
+import { Fault } from '../image/fault.ts'
+import type { Digest, ImageId, RegionId } from '../image/ids.ts'
+import type { PeerImage } from '../peers/contract.ts'
+import type { CopyInput } from '../tasks/copy-words.ts'
+import type { PlanCopyInput } from '../tasks/plan-copy.ts'
+import { copiesOf, firstOf } from './copies.fixture.ts'
+import type { CopyWish } from './copy-contract.ts'
+import { type AppPlace, AWAY, FAR, HOME, newAppPlace } from './fixture.ts'
+
+const MIB = 1024 ** 2
+
+const fault = (kind: Fault['kind'], subject: Fault['subject'], reason?: string) => (error: unknown) =>
+  error instanceof Fault &&
+  error.kind === kind &&
+  error.subject === subject &&
+  (reason === undefined || error.reason === reason)
+
+describe('copies', () => {
+  let place: AppPlace
+  let imageId: ImageId
+  let at: ReturnType<typeof copiesOf>
+  beforeEach(async () => {
+    place = await newAppPlace({ imagesPerRegionMax: 100 })
+    imageId = await place.availableImage('golden')
+    at = copiesOf(place, imageId)
+  })
+  afterEach(() => place.close())
+
+  test('the way is what the places and projects are, and what is said of keys', async () => {
+    const projectId = await at.second()
+    const wayOf = async (more: Partial<CopyWish>) =>
+      (await at.inputOf(firstOf((await at.copy(more)).copies).taskId)).way
+    const across = { targetProjectId: projectId }
+    assert.equal(await wayOf({}), 'pull')
+    assert.equal(await wayOf({ ...across, targetRegionIds: [HOME] }), 'reference')
+    assert.equal(await wayOf(across), 'pull')
+    assert.equal(await wayOf({ ...across, targetRegionIds: [HOME], rekey: true }), 'rekey')
+    place.copies.acrossProjects = 'rekey'
+    assert.equal(await wayOf(across), 'rekey')
+    assert.equal(await wayOf({ ...across, rekey: false }), 'pull')
+    assert.equal(await wayOf({}), 'pull')
+    await assert.rejects(at.copy({ rekey: true }), fault('invalid', 'image', 'same-project'))
+  })
+
+  test('several targets are a batch, whose pulls share what they read', async () => {
+    const projectId = await at.second()
+    const targetRegionIds = [FAR, HOME, AWAY]
+    const more = { targetProjectId: projectId, priority: 7, bytesPerSecond: 1000 }
+    const { taskId, copies } = await at.copy({ ...more, targetRegionIds })
+    assert.deepEqual(
+      copies.map((one) => one.regionId),
+      targetRegionIds,
+    )
+    const parent = await at.task(taskId)
+    assert.deepEqual([parent.kind, parent.regionId, parent.priority], ['copy-batch', HOME, 7])
+    for (const one of copies) {
+      const child = await at.task(one.taskId)
+      assert.deepEqual([child.parentId, child.regionId, child.priority], [taskId, one.regionId, 7])
+      const input = JSON.parse(child.input) as CopyInput
+      assert.deepEqual([input.isShared, input.bytesPerSecond, input.imageId], [true, 1000, one.imageId])
+    }
+    // A pull beside a reference reads alone.
+    const pair = await at.copy({ targetProjectId: projectId, targetRegionIds: [HOME, AWAY] })
+    for (const one of pair.copies) assert.equal((await at.inputOf(one.taskId)).isShared, false)
+    const single = await at.copy()
+    assert.deepEqual(single.taskId, firstOf(single.copies).taskId)
+  })
+
+  test('what makes no sense is refused before anything is listed', async () => {
+    const count = await at.countOf('image')
+    const region = fault('invalid', 'region')
+    await assert.rejects(at.copy({ targetRegionIds: [] }), region)
+    await assert.rejects(at.copy({ targetRegionIds: [AWAY, AWAY] }), region)
+    await assert.rejects(at.copy({ targetRegionIds: ['nowhere' as RegionId] }), fault('absent', 'region'))
+    for (const wrong of [{ priority: 10 }, { priority: 1.5 }, { withinMs: 0 }, { bytesPerSecond: 0 }]) {
+      await assert.rejects(at.copy(wrong), fault('invalid', 'request'))
+    }
+    await assert.rejects(at.copy({ targetRegionIds: [AWAY, HOME] }), fault('invalid', 'image', 'same-place'))
+    assert.deepEqual([await at.countOf('image'), await at.countOf('task')], [count, 0])
+  })
+
+  test('the right has to hold in every target', async () => {
+    const { app, root } = place
+    await app.users.putPolicy(root, 'near', {
+      Version: '1',
+      Statement: [
+        { Effect: 'Allow', Action: 'calotype:CopyImage', Resource: '*' },
+        { Effect: 'Deny', Action: 'calotype:CopyImage', Resource: `calotype:calotype:${FAR}:*:*` },
+      ],
+    })
+    const { keyId } = await app.users.create(root, 'ada')
+    await app.users.attach(root, 'ada', 'near')
+    const user = await place.caller(keyId)
+    await assert.rejects(
+      app.images.copy(user, at.wish({ targetRegionIds: [AWAY, FAR] })),
+      fault('denied', 'policy', 'explicit'),
+    )
+    await assert.rejects(
+      app.images.planCopy(user, at.wish({ targetRegionIds: [FAR] })),
+      fault('denied', 'policy', 'explicit'),
+    )
+    await app.images.copy(user, at.wish())
+  })
+
+  describe('repeats', () => {
+    const batch = { targetRegionIds: [AWAY, FAR] }
+
+    test('of two requests at once one makes a copy, and both hear of it', async () => {
+      const before = await at.countOf('image')
+      const answers = await Promise.all([1, 2, 3, 4].map(() => at.copy(batch, 'uhost')))
+      for (const answer of answers) assert.deepEqual(answer, answers[0])
+      assert.equal(await at.countOf('image'), before + 2)
+      const [first] = await Promise.all([1, 2].map(() => at.copy({}, 'wuying')))
+      assert.deepEqual(await at.copy({}, 'wuying'), first)
+    })
+
+    test('the answer is in the order asked, even when the source has gone', async () => {
+      const first = await at.copy(batch, 'uhost')
+      await at.rows().deleteFrom('image').where('id', '=', imageId).execute()
+      const again = await at.copy({ targetRegionIds: [FAR, AWAY] }, 'uhost')
+      assert.deepEqual(again, { ...first, copies: first.copies.toReversed() })
+    })
+
+    test('another request, another user or door, or our own door makes another copy', async () => {
+      const projectId = await at.second()
+      const first = await at.copy({}, 'uhost')
+      const others: Partial<CopyWish>[] = [
+        { name: 'other' },
+        { description: 'other' },
+        { tag: 'other' },
+        { targetRegionIds: [FAR] },
+        { targetRegionIds: [AWAY, FAR] },
+        { targetProjectId: projectId },
+      ]
+      for (const other of others) assert.notEqual((await at.copy(other, 'uhost')).taskId, first.taskId)
+      assert.notEqual((await at.copy({}, 'wuying')).taskId, first.taskId)
+      const other = { ...place.root, userId: 'another', door: 'uhost' } as const
+      assert.notEqual((await place.app.images.copy(other, at.wish())).taskId, first.taskId)
+      assert.notEqual((await at.copy()).taskId, (await at.copy()).taskId)
+      assert.deepEqual(await at.copy({ name: 'other' }, 'uhost'), await at.copy({ name: 'other' }, 'uhost'))
+      // Whoever names the project that is meant anyway asks for the same.
+      assert.deepEqual(await at.copy({ targetProjectId: place.root.defaultProjectId }, 'uhost'), first)
+    })
+
+    test('a batch one of whose images was deleted is no answer to who asks again', async () => {
+      const first = await at.copy(batch, 'uhost')
+      const [gone] = first.copies
+      await place.app.images.remove(place.root, { regionId: AWAY, imageIds: [gone?.imageId as ImageId] })
+      assert.equal((await at.task(first.taskId)).endedAtMs, null)
+      const second = await at.copy(batch, 'uhost')
+      assert.notEqual(second.taskId, first.taskId)
+      for (const { imageId: id } of second.copies) assert.ok((await at.image(id)) !== undefined)
+      // Of the two in one millisecond the whole one is the answer.
+      assert.deepEqual(await at.copy(batch, 'uhost'), second)
+    })
+
+    test('only while it runs, for a while, and where it is not turned off', async () => {
+      const first = await at.copy({}, 'uhost')
+      place.nowMs += 600_000
+      assert.deepEqual(await at.copy({}, 'uhost'), first)
+      place.nowMs++
+      const later = await at.copy({}, 'uhost')
+      assert.notDeepEqual(later, first)
+      await at.end(firstOf(later.copies), 'failed')
+      await at.end(firstOf(first.copies), 'failed')
+      const third = await at.copy({}, 'uhost')
+      assert.notDeepEqual(third, later)
+      place.copies.repeatMs = undefined
+      assert.notDeepEqual(await at.copy({}, 'uhost'), third)
+    })
+
+    test('one that was cancelled and cannot be undone yet is no answer to who asks again', async () => {
+      for (const door of ['uhost', 'wuying'] as const) {
+        const first = await at.copy({}, door)
+        // As `runner.cancel` leaves it while the store is away.
+        const undoing = { state: 'running', step: 'undo', cancelRequested: 1 }
+        await at.rows().updateTable('task').set(undoing).where('id', '=', first.taskId).execute()
+        assert.notEqual((await at.copy({}, door)).taskId, first.taskId)
+      }
+    })
+  })
+
+  describe('a peer', () => {
+    const theirs: PeerImage = {
+      id: 'p'.repeat(17) as ImageId,
+      digest: 'e'.repeat(64) as Digest,
+      facts: {
+        ...{ name: 'theirs', description: 'From afar.', tag: 'ops', osType: 'Windows', osName: 'W' },
+        labels: [{ key: 'k', value: 'v' }],
+        disks: [{ index: 0, sizeBytes: 4096, bus: 'virtio-scsi' }],
+        config: { firmware: 'uefi', machineType: 'q35', cpuCount: 1, memoryBytes: 1 },
+        ...{ consistency: 'filesystem', parent: undefined, imported: undefined, cleaning: undefined },
+        ...{ dataBytes: 777, storedBytes: 5 },
+      },
+    }
+    const asked = { peer: 'berlin', regionId: 'their-region' as RegionId, imageId: theirs.id }
+
+    test('tells what the row of a copy needs', async () => {
+      const questions: (readonly string[])[] = []
+      place.peerImage = async (...question) => {
+        questions.push(question)
+        return theirs
+      }
+      const { taskId, copies } = await at.copy({ ...asked, name: 'mine' })
+      assert.deepEqual(questions, [['berlin', 'their-region', theirs.id]])
+      const { imageId: id } = firstOf(copies)
+      const made = await place.app.images.get(place.root, { regionId: AWAY, imageId: id })
+      assert.deepEqual(
+        [
+          made.name,
+          made.description,
+          made.tag,
+          made.labels,
+          made.osType,
+          made.osName,
+          made.disks,
+          made.config,
+        ],
+        [
+          ...['mine', 'From afar.', 'ops', theirs.facts.labels, 'Windows', 'W'],
+          ...[theirs.facts.disks, theirs.facts.config],
+        ],
+      )
+      assert.equal((await at.image(id))?.reservedBytes, 777)
+      const { source, digest, way, dataBytes } = await at.inputOf(taskId)
+      assert.deepEqual(
+        [source, digest, way, dataBytes],
+        [{ is: 'peer', peer: 'berlin', regionId: 'their-region' }, theirs.digest, 'pull', 777],
+      )
+    })
+
+    test('is copied from into many regions, rekeyed if that is wanted, and never the same place', async () => {
+      place.peerImage = async () => theirs
+      const { taskId, copies } = await at.copy({ ...asked, regionId: HOME, targetRegionIds: [HOME, AWAY] })
+      assert.equal((await at.task(taskId)).regionId, HOME)
+      for (const one of copies) {
+        const { way, isShared } = await at.inputOf(one.taskId)
+        assert.deepEqual([way, isShared], ['pull', true])
+      }
+      const rekeyed = await at.copy({ ...asked, rekey: true })
+      assert.equal((await at.inputOf(rekeyed.taskId)).way, 'rekey')
+    })
+
+    test('is asked for those alone whose policies speak of it', async () => {
+      const { app, root } = place
+      let askedCount = 0
+      place.peerImage = async () => {
+        askedCount++
+        return theirs
+      }
+      const Action = ['calotype:CopyImage', 'calotype:RetryTask']
+      const allow = (...kinds: string[]) => ({
+        ...{ Effect: 'Allow', Action },
+        Resource: kinds.map((kind) => `calotype:calotype:*:*:${kind}`),
+      })
+      const images = allow('image/*', 'task/*')
+      const deny = (what: string) => ({ ...images, Effect: 'Deny', Resource: `calotype:calotype:${what}` })
+      const everything = { Effect: 'Allow', Action, Resource: '*' }
+      const user = async (name: string, ...Statement: unknown[]) => {
+        await app.users.putPolicy(root, name, { Version: '1', Statement })
+        const { keyId } = await app.users.create(root, name)
+        await app.users.attach(root, name, name)
+        return place.caller(keyId)
+      }
+      const both = at.wish({ ...asked, targetRegionIds: [AWAY, FAR] })
+      const refused = [
+        [await user('images', images), 'implicit'],
+        [await user('other', images, allow('peer/paris')), 'implicit'],
+        [await user('denied', everything, deny('*:*:peer/berlin')), 'explicit'],
+        [await user('far', everything, deny(`${FAR}:*:peer/*`)), 'explicit'],
+      ] as const
+      for (const [caller, reason] of refused) {
+        for (const ask of [app.images.copy, app.images.planCopy]) {
+          await assert.rejects(ask(caller, both), (error) => {
+            assert.ok(fault('denied', 'policy', reason)(error))
+            assert.match((error as Fault).message, /resource 'peer\/berlin'/)
+            return true
+          })
+        }
+      }
+      assert.equal(askedCount, 0)
+      const made = await app.images.copy(await user('all', everything), both)
+      await app.images.copy(await user('berlin', images, allow('peer/berlin')), both)
+      assert.equal(askedCount, 2)
+      for (const one of made.copies) await at.end(one, 'failed')
+      await at.end({ taskId: made.taskId, imageId: firstOf(made.copies).imageId }, 'failed')
+      for (const [caller, reason] of refused) {
+        for (const { taskId } of [made.copies[1] ?? made, made]) {
+          await assert.rejects(app.tasks.retry(caller, taskId), fault('denied', 'policy', reason))
+        }
+      }
+      const berlin = await user('retrier', images, allow('peer/berlin'))
+      assert.equal((await app.tasks.retry(berlin, made.taskId)).copies.length, 2)
+    })
+
+    test('that refuses or is unknown makes nothing', async () => {
+      const count = await at.countOf('image')
+      await assert.rejects(at.copy(asked), fault('absent', 'peer'))
+      place.peerImage = async () => {
+        throw new Fault('denied', 'No.', { subject: 'peer' })
+      }
+      await assert.rejects(at.copy(asked), fault('denied', 'peer'))
+      await assert.rejects(place.app.images.planCopy(place.root, at.wish(asked)), fault('denied', 'peer'))
+      assert.deepEqual([await at.countOf('image'), await at.countOf('task')], [count, 0])
+    })
+  })
+
+  describe('a deadline', () => {
+    test('is kept with the tasks where it can be met, and refused with the estimate where not', async () => {
+      const bytes = new Map<string, number>([
+        [AWAY, 100 * MIB],
+        [FAR, 50 * MIB],
+      ])
+      place.pulls = async (regionId) => ({
+        ...{ missingBytes: bytes.get(regionId) ?? 0, savedBytes: 0, resumedBytes: 0 },
+      })
+      place.copies.limitOf = () => 10 * MIB
+      const targetRegionIds = [AWAY, FAR]
+      const count = await at.countOf('image')
+      await assert.rejects(at.copy({ targetRegionIds, withinMs: 14_999 }), (error) => {
+        assert.ok(fault('conflict', 'image', 'deadline')(error))
+        assert.match((error as Fault).message, /about 15 s, and 14 s are allowed: 157286400 bytes/)
+        return true
+      })
+      assert.equal(await at.countOf('image'), count)
+      const { taskId, copies } = await at.copy({ targetRegionIds, withinMs: 15_000 })
+      for (const id of [taskId, ...copies.map((one) => one.taskId)]) {
+        assert.equal((await at.task(id)).deadlineAtMs, place.nowMs + 15_000)
+      }
+      assert.deepEqual(await Promise.all(copies.map(async (one) => (await at.task(one.taskId)).totalBytes)), [
+        100 * MIB,
+        50 * MIB,
+      ])
+      // With a limit of its own it takes longer.
+      await assert.rejects(
+        at.copy({ withinMs: 15_000, bytesPerSecond: MIB }),
+        fault('conflict', 'image', 'deadline'),
+      )
+      // Where nothing is known nothing is refused, and what is there already takes no time.
+      place.copies.limitOf = () => undefined
+      await at.copy({ withinMs: 1 })
+    })
+
+    test('of a region without room is refused, and what cannot be looked at is not', async () => {
+      const full = await newAppPlace({
+        jobs: {
+          freeBytes: async () => 10,
+          planPull: async () => ({ missingBytes: 11, savedBytes: 0, resumedBytes: 0 }),
+        } as never,
+      })
+      try {
+        const source = await full.availableImage('i')
+        const asked = { regionId: HOME, imageId: source, targetRegionIds: [AWAY], withinMs: 1000 }
+        await assert.rejects(full.app.images.copy(full.root, asked), fault('full', 'store', 'room'))
+      } finally {
+        await full.close()
+      }
+      place.pulls = async () => {
+        throw new Fault('unavailable', 'The store is away.', { subject: 'store' })
+      }
+      place.copies.limitOf = () => 1
+      await at.copy({ withinMs: 1 })
+    })
+  })
+
+  describe('the plan', () => {
+    const plan = async (more: Partial<CopyWish> = {}) => {
+      const { taskId } = await place.app.images.planCopy(place.root, at.wish(more))
+      const { kind, projectId, regionId, input } = await at.task(taskId)
+      assert.deepEqual([kind, regionId], ['plan-copy', HOME])
+      return { projectId, input: JSON.parse(input) as PlanCopyInput }
+    }
+
+    test('asks the stores of what can be copied, with what the catalog has against each target', async () => {
+      await at.rows().updateTable('image').set({ dataBytes: 5 }).execute()
+      const more = { targetRegionIds: [AWAY, HOME], withinMs: 9, bytesPerSecond: 8, name: 'n'.repeat(500) }
+      const { projectId, input } = await plan(more)
+      assert.equal(projectId, place.root.defaultProjectId)
+      const { targets, ...rest } = input
+      assert.deepEqual(rest, {
+        ...{ source: { is: 'region', regionId: HOME }, digest: 'd'.repeat(64), dataBytes: 5 },
+        ...{ bytesPerSecond: 8, withinMs: 9, tellsSpace: true },
+      })
+      assert.deepEqual(
+        targets.map(({ regionId, way, blockers }) => [regionId, way, blockers.length]),
+        [
+          [AWAY, 'pull', 1],
+          [HOME, 'reference', 2],
+        ],
+      )
+      assert.match(targets[1]?.blockers[0] ?? '', /same project and region/)
+      assert.equal(await at.countOf('image'), 1)
+    })
+
+    test('of an image that cannot be copied says why, and of none is refused', async () => {
+      await at.rows().updateTable('image').set({ state: 'creating' }).execute()
+      const creating = await plan()
+      assert.equal(creating.input.digest, null)
+      assert.match(creating.input.targets[0]?.blockers.join() ?? '', /^The image is creating;/)
+      await at.rows().updateTable('image').set({ state: 'available', kind: 'base' }).execute()
+      assert.match((await plan()).input.targets[0]?.blockers.join() ?? '', /^Base images are in every region/)
+      await at.rows().deleteFrom('image').execute()
+      await assert.rejects(plan(), fault('absent', 'image'))
+    })
+
+    test('is of the project that the copies would be of, with its number of images', async () => {
+      const small = await newAppPlace({ imagesPerRegionMax: 1 })
+      try {
+        const source = await small.availableImage('i')
+        const asked = { regionId: HOME, imageId: source, targetRegionIds: [AWAY] }
+        await small.app.images.copy(small.root, asked)
+        const { taskId } = await small.app.images.planCopy(small.root, asked)
+        const row = await small.catalog.rows
+          .selectFrom('task')
+          .select('input')
+          .where('id', '=', taskId)
+          .executeTakeFirstOrThrow()
+        const { targets } = JSON.parse(row.input) as PlanCopyInput
+        assert.match(targets[0]?.blockers.join() ?? '', /has its 1 images in region hk/)
+      } finally {
+        await small.close()
+      }
+      const projectId = await at.second()
+      assert.equal((await plan({ targetProjectId: projectId })).projectId, projectId)
+    })
+  })
+})
