@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { Fault } from '../image/fault.ts'
 import type { ImageId, TaskId } from '../image/ids.ts'
 import type { CopyInput } from '../tasks/copy-words.ts'
 import type { CopyOf, CopyWish } from './copy-contract.ts'
@@ -52,3 +53,10 @@ export function copiesOf(place: AppPlace, imageId: ImageId) {
 }
 
 export const firstOf = ([first]: readonly CopyOf[]) => first ?? assert.fail('one copy was asked for')
+
+/** For `assert.rejects`: a Fault of this kind about this subject, for this reason where one is given. */
+export const fault = (kind: Fault['kind'], subject: Fault['subject'], reason?: string) => (error: unknown) =>
+  error instanceof Fault &&
+  error.kind === kind &&
+  error.subject === subject &&
+  (reason === undefined || error.reason === reason)

@@ -1,17 +1,10 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, describe, test } from 'node:test'
-import { Fault } from '../image/fault.ts'
 import type { ImageId, ProjectId, RegionId, TaskId } from '../image/ids.ts'
 import { chargedBytes, chargeProblems } from '../tasks/quota.ts'
-import { copiesOf, firstOf } from './copies.fixture.ts'
+import { copiesOf, fault, firstOf } from './copies.fixture.ts'
 import type { CopyOf } from './copy-contract.ts'
 import { type AppPlace, AWAY, FAR, HOME, newAppPlace } from './fixture.ts'
-
-const fault = (kind: Fault['kind'], subject: Fault['subject'], reason?: string) => (error: unknown) =>
-  error instanceof Fault &&
-  error.kind === kind &&
-  error.subject === subject &&
-  (reason === undefined || error.reason === reason)
 
 describe('copies that are begun anew, or ended', () => {
   let place: AppPlace

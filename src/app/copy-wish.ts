@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { CopyWay } from '../image/copy.ts'
 import { Fault } from '../image/fault.ts'
 import type { ProjectId, RegionId } from '../image/ids.ts'
+import { PRIORITY_MAX } from '../tasks/gates.ts'
 import type { Caller } from './caller.ts'
 import type { CopyWish } from './copy-contract.ts'
 import type { CopyOrigin } from './copy-origin.ts'
@@ -28,7 +29,7 @@ export function refuseWish({ regions }: Pick<Parts, 'regions'>, wish: CopyWish):
   if (targetRegionIds.length === 0 || targetRegionIds.length > TARGETS_MAX || isTwice) {
     throw new Fault('invalid', `Name 1 to ${TARGETS_MAX} target regions, each once.`, { subject: 'region' })
   }
-  refuseNumber('priority', wish.priority, 0, 9)
+  refuseNumber('priority', wish.priority, 0, PRIORITY_MAX)
   refuseNumber('withinMs', wish.withinMs, 1, Number.MAX_SAFE_INTEGER)
   refuseNumber('bytesPerSecond', wish.bytesPerSecond, 1, Number.MAX_SAFE_INTEGER)
 }
@@ -40,12 +41,15 @@ export function refuseSamePlace(
   regionId: RegionId,
 ): void {
   if (source.is !== 'region' || source.regionId !== regionId || own?.projectId !== targetProjectId) return
-  throw new Fault(
+  throw samePlace()
+}
+
+export const samePlace = () =>
+  new Fault(
     'invalid',
     'Source and target are the same project and region. Name another region or another project.',
     { subject: 'image', reason: 'same-place' },
   )
-}
 
 /**
  * How the copy comes about. An image of another installation is of no project here, so it may be rekeyed into any. Fault

@@ -1,12 +1,11 @@
-import { Fault, isFault } from '../image/fault.ts'
-import { REGION_KINDS, TASK_KINDS } from '../image/task.ts'
+import { Fault } from '../image/fault.ts'
+import { PROJECT_KINDS, TASK_KINDS } from '../image/task.ts'
 import type { EventLog } from '../tasks/event-log.ts'
 import type { App } from './contract.ts'
-import type { Guard } from './guard.ts'
+import { type Guard, isAdmitted } from './guard.ts'
 
 const WAIT_MAX_MS = 60_000
 const LIMIT_MAX = 1000
-const PROJECT_KINDS = TASK_KINDS.filter((kind) => !REGION_KINDS.some((one) => one === kind))
 
 export function createEvents({ events }: { readonly events: EventLog }, guard: Guard): App['events'] {
   return {
@@ -17,13 +16,7 @@ export function createEvents({ events }: { readonly events: EventLog }, guard: G
     ) {
       const target = { projectId: wanted, resource: 'task/*' }
       const projectId = await guard.admit(caller, 'events.list', target)
-      const isWide = await guard.admit(caller, 'events.list', { ...target, reach: 'account' }).then(
-        () => true,
-        (error) => {
-          if (isFault(error, 'denied')) return false
-          throw error
-        },
-      )
+      const isWide = await isAdmitted(guard, caller, 'events.list', { ...target, reach: 'account' })
       const filter = {
         ...{ projectId, taskId },
         kinds: kinds.filter((kind) => isWide || PROJECT_KINDS.includes(kind)),

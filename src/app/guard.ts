@@ -40,6 +40,22 @@ export interface Guard {
   ): Promise<T>
 }
 
+/** Whether the caller has the right, for an answer that tells more to those who have it. Faults of `admit` but 'denied'. */
+export async function isAdmitted(
+  guard: Pick<Guard, 'admit'>,
+  caller: Caller,
+  useCase: UseCase,
+  target: Target,
+): Promise<boolean> {
+  try {
+    await guard.admit(caller, useCase, target)
+    return true
+  } catch (error) {
+    if (isFault(error, 'denied')) return false
+    throw error
+  }
+}
+
 /** What a cloud calls a machine. Source: uhost.md §5 for `instance/`; WUYING publishes none. */
 const MACHINE_WORDS = { wuying: 'desktop', uhost: 'instance', native: 'machine' } as const
 

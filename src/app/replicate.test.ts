@@ -28,16 +28,8 @@ describe('following replication rules', () => {
     held.place.nowMs += minutes * MINUTE_MS
   }
   const rows = () => held.place.catalog.rows
-  const copyOf = async (name: string, regionId = AWAY) =>
-    await rows()
-      .selectFrom('image')
-      .selectAll()
-      .where('name', '=', name)
-      .where('regionId', '=', regionId)
-      .executeTakeFirstOrThrow()
   const remove = (imageId: string, regionId = AWAY) =>
     held.place.app.images.remove(root, { regionId, imageIds: [imageId as ImageId] })
-  const taskCount = async () => (await rows().selectFrom('task').select('id').execute()).length
 
   test('what becomes available is copied once, what was there before is not', async () => {
     await held.image('old')
@@ -57,13 +49,13 @@ describe('following replication rules', () => {
     await look()
     assert.deepEqual(await held.names(AWAY), ['new 1', 'new 2'])
     assert.equal((await held.ruleRow(id)).lastDoneAtMs, held.place.nowMs)
-    const { sourceImageId, origin } = await copyOf('new 1')
-    assert.deepEqual([origin, sourceImageId], ['copy', (await copyOf('new 1', HOME)).id])
+    const { sourceImageId, origin } = await held.imageOf('new 1')
+    assert.deepEqual([origin, sourceImageId], ['copy', (await held.imageOf('new 1', HOME)).id])
     // It was here all the time, and is new only now.
     const made = { state: 'available', digest: 'a'.repeat(64), updatedAtMs: nowMs }
     await rows().updateTable('image').set(made).where('name', '=', 'unready').execute()
     // One that is deleted does not come again.
-    await remove((await copyOf('new 1')).id)
+    await remove((await held.imageOf('new 1')).id)
     await look()
     assert.deepEqual(await held.names(AWAY), ['new 2', 'unready creating'])
     const asked = await rows()
@@ -93,7 +85,7 @@ describe('following replication rules', () => {
 
   test('only what fits all that a filter says', async () => {
     const base = await held.image('golden', { kind: 'base' })
-    const { digest } = await copyOf('golden', HOME)
+    const { digest } = await held.imageOf('golden', HOME)
     const filter = { namePattern: 'web-?.*', tag: 'prod', familyOf: base }
     await held.rule({ filter })
     await held.rule({ filter: { namePattern: '*' }, targetRegionIds: [FAR] })
@@ -108,7 +100,7 @@ describe('following replication rules', () => {
     await held.image('web-6.0', { ...family, projectId: 'org-other' })
     await held.image('web-7.0', { ...family, regionId: FAR })
     // Made of what was made of it.
-    await held.image('web-8.0', { tag: 'prod', parent: (await copyOf('web-1.0', HOME)).digest })
+    await held.image('web-8.0', { tag: 'prod', parent: (await held.imageOf('web-1.0', HOME)).digest })
     await look()
     const names = ['web-1.0 creating', 'web-4.0 creating', 'web-8.0 creating']
     assert.deepEqual((await held.names(AWAY)).toSorted(), names)
@@ -119,67 +111,13 @@ describe('following replication rules', () => {
 
   test('a family outlives the image that it is of', async () => {
     const golden = await held.image('golden')
-    const { digest } = await copyOf('golden', HOME)
+    const { digest } = await held.imageOf('golden', HOME)
     await held.rule({ filter: { familyOf: golden } })
     await held.image('v2', { parent: digest })
     await rows().deleteFrom('image').where('id', '=', golden).execute()
-    await held.image('v3', { parent: (await copyOf('v2', HOME)).digest })
+    await held.image('v3', { parent: (await held.imageOf('v2', HOME)).digest })
     await look()
     assert.deepEqual((await held.names(AWAY)).toSorted(), ['v2 creating', 'v3 creating'])
-  })
-
-  test('several targets are one batch; one that is refused holds up no other, and gets its copy later', async () => {
-    held.parts.imagesPerRegionMax = 1
-    await held.image('there', { regionId: FAR })
-    const id = await held.rule({ targetRegionIds: [AWAY, FAR] })
-    await held.image('new')
-    await look()
-    assert.deepEqual(await held.names(AWAY), ['new creating'])
-    assert.deepEqual(await held.names(FAR), ['there'])
-    const rule = await held.ruleRow(id)
-    assert.equal(rule.lastFailedAtMs, held.place.nowMs)
-    assert.match(rule.lastReason ?? '', /^Image 'new' to sg: .* has its 1 images in region sg\. Delete some/)
-    held.parts.imagesPerRegionMax = 10
-    await look()
-    assert.deepEqual(await held.names(FAR), ['there'], 'not before its time')
-    wait(1)
-    await look()
-    assert.deepEqual(await held.names(FAR), ['there', 'new creating'])
-    await held.image('next')
-    await look()
-    const { taskId } = await copyOf('next', FAR)
-    const parents = await rows().selectFrom('task').select('parentId').where('id', '=', taskId).execute()
-    assert.notEqual(parents[0]?.parentId, null)
-  })
-
-  test('a target that stays full is asked seldom, and one image there starves no other', async () => {
-    await rows().updateTable('project').set({ quotaBytes: 5 }).execute()
-    const id = await held.rule()
-    await held.image('large', { dataBytes: 5 })
-    await held.image('small')
-    const asked = async () => (await rows().selectFrom('audit').select('id').execute()).length
-    await look()
-    const before = await asked()
-    for (let i = 0; i < 10; i++) await look()
-    assert.equal(await asked(), before)
-    assert.deepEqual(await held.names(AWAY), [])
-    await rows().updateTable('image').set({ dataBytes: 3 }).where('name', '=', 'large').execute()
-    await rows().updateTable('project').set({ quotaBytes: 6 }).execute()
-    wait(1)
-    await look()
-    assert.deepEqual(await held.names(AWAY), ['small creating'], 'the one that was not refused before')
-    assert.match((await held.ruleRow(id)).lastReason ?? '', /^Image 'large' to hk: /)
-    const half = await asked()
-    for (let minute = 0; minute < 24 * 60; minute += 5) {
-      wait(5)
-      await look()
-    }
-    const tries = (await asked()) - half
-    assert.ok(tries >= 20 && tries <= 31, `${tries}`)
-    await rows().updateTable('project').set({ quotaBytes: null }).execute()
-    wait(60)
-    await look()
-    assert.deepEqual((await held.names(AWAY)).toSorted(), ['large creating', 'small creating'])
   })
 
   test('rules between regions do not hand images round', async () => {
@@ -213,7 +151,7 @@ describe('following replication rules', () => {
     await held.place.app.images.remove(root, { regionId: HOME, imageIds: [gone] })
     await held.finishCopies()
     await look()
-    await remove((await copyOf('gone')).id)
+    await remove((await held.imageOf('gone')).id)
     await held.settle()
     assert.deepEqual(await held.names(HOME), [])
     assert.deepEqual(await held.names(FAR), ['gone'])
@@ -237,7 +175,7 @@ describe('following replication rules', () => {
     await held.settle()
     assert.deepEqual(await held.names(HOME), ['one'])
     await held.rule({ regionId: FAR, targetRegionIds: [HOME] })
-    const imageId = (await copyOf('one', HOME)).id as ImageId
+    const imageId = (await held.imageOf('one', HOME)).id as ImageId
     const wish = { regionId: HOME, imageId, targetRegionIds: [FAR] }
     await held.place.app.images.copy(root, wish)
     await held.finishCopies()
@@ -304,148 +242,6 @@ describe('following replication rules', () => {
     await held.settle()
     await look()
     assert.deepEqual(await held.names(AWAY), ['v3'])
-  })
-
-  test('a copy that failed for want of room is tried again with the same image, others are not', async () => {
-    const id = await held.rule()
-    await held.image('new')
-    await look()
-    const { id: copyId, taskId } = await copyOf('new')
-    await held.failCopies('full')
-    await look()
-    const failedAtMs = held.place.nowMs
-    const { lastFailedAtMs, lastReason } = await held.ruleRow(id)
-    assert.deepEqual([lastFailedAtMs, lastReason], [failedAtMs, "Image 'new' to hk: It is full."])
-    assert.deepEqual(await held.names(AWAY), ['new failed'])
-    wait(1)
-    await look()
-    const again = await copyOf('new')
-    assert.deepEqual([again.id, again.state], [copyId, 'creating'])
-    assert.notEqual(again.taskId, taskId)
-    await held.failCopies('unavailable')
-    await look()
-    wait(1)
-    await look()
-    assert.deepEqual(await held.names(AWAY), ['new failed'], 'the second time it waits for longer')
-    wait(1)
-    await look()
-    assert.deepEqual(await held.names(AWAY), ['new creating'])
-    await held.failCopies('corrupt')
-    const count = await taskCount()
-    wait(600)
-    await look()
-    assert.equal(await taskCount(), count)
-    // Somebody else's decision.
-    await held.image('next')
-    await look()
-    await held.failCopies('full', 'cancelled')
-    wait(600)
-    const then = await taskCount()
-    await look()
-    assert.equal(await taskCount(), then)
-    await rows().updateTable('task').set({ faultKind: 'full' }).where('imageId', '=', copyId).execute()
-    await rows().deleteFrom('image').where('name', '=', 'new').where('regionId', '=', HOME).execute()
-    await look()
-    assert.equal(await taskCount(), then, 'its source is gone')
-  })
-
-  test('whoever loses the right to copy copies no more, and goes on when it is back', async () => {
-    const { keyId } = await held.place.app.users.create(root, 'anna')
-    const allow = (...actions: string[]) =>
-      held.place.app.users.putPolicy(root, 'all', {
-        Version: '1',
-        Statement: [{ Effect: 'Allow', Action: actions, Resource: '*' }],
-      })
-    await allow('calotype:*')
-    await held.place.app.users.attach(root, 'anna', 'all')
-    const anna = await held.place.caller(keyId)
-    const id = await held.rule({ keepCount: 1 }, anna)
-    await held.image('v1')
-    await held.settle()
-    await allow('calotype:DeleteImage')
-    await held.image('v2')
-    await look()
-    assert.deepEqual(await held.names(AWAY), ['v1'])
-    const { lastReason } = await held.ruleRow(id)
-    assert.match(lastReason ?? '', /^Image 'v2' to hk: User anna may not do calotype:CopyImage/)
-    await allow('calotype:CopyImage')
-    wait(1)
-    await held.settle()
-    await look()
-    assert.deepEqual((await held.names(AWAY)).toSorted(), ['v1', 'v2'], 'the old one may not be deleted')
-    assert.match(
-      (await held.ruleRow(id)).lastReason ?? '',
-      /^Old copies in hk could not be deleted: User anna may not do calotype:DeleteImage/,
-    )
-    await allow('calotype:*')
-    wait(1)
-    await look()
-    assert.deepEqual(await held.names(AWAY), ['v2'])
-    const users = await rows()
-      .selectFrom('audit')
-      .select('userId')
-      .where('action', 'like', '%CopyImage')
-      .execute()
-    assert.deepEqual(new Set(users.map(({ userId }) => userId)), new Set([anna.userId]))
-    await held.image('v3')
-    await rows().deleteFrom('user').where('name', '=', 'anna').execute()
-    await look()
-    await look()
-    assert.deepEqual(await held.names(AWAY), ['v2'])
-    assert.match((await held.ruleRow(id)).lastReason ?? '', /^anna: /)
-  })
-
-  test('looking at the rules never rejects: a start does not wait for it, and reads of it in the log', async () => {
-    await held.rule()
-    const { catalog } = held.place
-    const away = () => {
-      throw new Error('the catalog is away')
-    }
-    await held.restart({ catalog: { ...catalog, rows: { selectFrom: away } as never } })
-    await look()
-    const [told] = held.log.splice(0)
-    assert.deepEqual([told?.level, told?.message], ['error', 'the replication rules could not be looked at'])
-  })
-
-  test('whenever the server ends, an image is copied once', async () => {
-    await held.rule({ targetRegionIds: [AWAY, FAR] })
-    const { catalog } = held.place
-    /** Ends with the n-th transaction, before it is committed or right after. */
-    const ending = (count: number, when: 'before' | 'after'): Catalog => {
-      let left = count
-      return {
-        ...catalog,
-        transaction: async (work) => {
-          const isLast = --left <= 0
-          const made = await catalog.transaction(async (inner) => {
-            const done = await work(inner)
-            if (isLast && when === 'before') throw new Error('the end')
-            return done
-          })
-          if (isLast) throw new Error('the end')
-          return made
-        },
-      }
-    }
-    let names: string[] = []
-    for (const [i, when] of (['before', 'after', 'before', 'after'] as const).entries()) {
-      await held.image(`a${i}`)
-      await held.image(`b${i}`)
-      await held.restart({ catalog: ending(1 + (i >> 1), when) })
-      await look()
-      await held.restart()
-      await look()
-      names = [...names, `a${i} creating`, `b${i} creating`].toSorted()
-      assert.deepEqual((await held.names(AWAY)).toSorted(), names, when)
-      assert.deepEqual((await held.names(FAR)).toSorted(), names, when)
-    }
-    const ends = held.log.splice(0).filter(({ message }) => message === 'a replication rule failed')
-    assert.equal(ends.length, 4)
-    // While nobody looked.
-    await held.restart()
-    await held.image('c')
-    await held.settle()
-    assert.equal((await held.names(AWAY)).length, 9)
   })
 
   test('disabled it does nothing, enabled it copies what comes then, removed its copies stay', async () => {

@@ -3,6 +3,7 @@ import type { Rows } from '../catalog/contract.ts'
 import type { ImageId, RegionId } from '../image/ids.ts'
 import { NOTHING, type RuleRow } from './replication-row.ts'
 
+/** From when the image became available. */
 const FORGET_MS = 30 * 24 * 60 * 60 * 1000
 
 /** The copies of a rule that are listed. */
@@ -86,8 +87,8 @@ export function lostCopies(rows: Rows, rule: RuleRow) {
 }
 
 /**
- * Lets go of what is known of images that are gone: at once that nothing is to be done for them, and what was copied once neither
- * image nor copy has been there for a month, so that it stays known where a copy of a copy has been.
+ * Lets go of what is known of images that are gone: at once that nothing is to be done for them; what was copied once neither
+ * image nor copy is there, and not before a month after the image came, so that it stays known where a copy of a copy has been.
  */
 export async function forgetGone(rows: Rows, nowMs: number): Promise<void> {
   const isGone = (column: 'imageId' | 'copyId') =>

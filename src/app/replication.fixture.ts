@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import type { Selectable } from 'kysely'
+import type { Schema } from '../catalog/schema.ts'
 import type { ImageId, ProjectId, RegionId, TaskId } from '../image/ids.ts'
 import { createEventLog } from '../tasks/events.ts'
 import type { App, Caller } from './contract.ts'
@@ -23,6 +25,8 @@ export interface RulesPlace {
   ruleRow(id: string): Promise<Awaited<ReturnType<App['replication']['list']>>['items'][number]>
   /** An image that becomes available now, in HOME unless the columns say something else. */
   image(name: string, columns?: Record<string, unknown>): Promise<ImageId>
+  /** The row of the one image of that name in a region: the copy in AWAY, unless another is meant. */
+  imageOf(name: string, regionId?: RegionId): Promise<Selectable<Schema['image']>>
   /** Of one region: names, in the order in which they were asked for. */
   names(regionId: RegionId, projectId?: ProjectId): Promise<string[]>
   /** Makes what is being copied available, as the task would; of one region, and of these names, or all. */
@@ -91,6 +95,14 @@ export async function newRulesPlace(): Promise<RulesPlace> {
         .where('id', '=', id)
         .execute()
       return id
+    },
+    async imageOf(name, regionId = AWAY) {
+      return catalog.rows
+        .selectFrom('image')
+        .selectAll()
+        .where('name', '=', name)
+        .where('regionId', '=', regionId)
+        .executeTakeFirstOrThrow()
     },
     async names(regionId, projectId = root.defaultProjectId) {
       const found = await catalog.rows

@@ -3,12 +3,13 @@ import type { ReplicationFilter } from '../image/copy.ts'
 import { Fault } from '../image/fault.ts'
 import { type ImageId, newCore, type ProjectId, type RegionId } from '../image/ids.ts'
 import type { App, Caller } from './contract.ts'
-import { refuseWish } from './copy-wish.ts'
+import { refuseWish, samePlace } from './copy-wish.ts'
 import { findImage } from './find.ts'
 import type { Guard } from './guard.ts'
 import { parseWord } from './new-image.ts'
 import type { Parts } from './parts.ts'
-import { findRule, type KeptFilter, ruleOf, settleAll } from './replication-row.ts'
+import { findRule, type KeptFilter, NOTHING, ruleOf, settleAll } from './replication-row.ts'
+import { refuseShortName } from './short-name.ts'
 import type { InProject } from './wishes.ts'
 
 const RULES_PER_PROJECT_MAX = 100
@@ -18,15 +19,11 @@ const ANY = 'replication-rule/*'
 
 type NewRule = Parameters<App['replication']['create']>[1]
 
-const invalid = (field: string, message: string, subject: 'request' | 'name' = 'request') =>
-  new Fault('invalid', message, { field, subject })
+const invalid = (field: string, message: string) => new Fault('invalid', message, { field })
 
 /** Throws Fault 'invalid' with the field for what no rule may have. */
 function checkWords({ name, filter, keepCount }: NewRule): void {
-  if (name.length < 1 || [...name].length > 64 || /^\s|\s$|\p{Cc}/u.test(name)) {
-    const message = 'A rule name has 1 to 64 characters, no control characters, no blanks at its ends.'
-    throw invalid('name', message, 'name')
-  }
+  refuseShortName('rule', name)
   for (const field of ['namePattern', 'tag'] as const) {
     const text = filter[field]
     if (text !== undefined && (text.length < 1 || text.length > WORD_CHARS_MAX || /\p{Cc}/u.test(text))) {
@@ -74,11 +71,7 @@ export function createReplicationRules(
     // A source is judged as a target is.
     refuseWish({ regions }, { regionId, imageId, targetRegionIds: [regionId] })
     if (projectId !== targetProjectId || !targetRegionIds.includes(regionId)) return
-    throw new Fault(
-      'invalid',
-      'Source and target are the same project and region. Name other regions or another project.',
-      { subject: 'image', reason: 'same-place' },
-    )
+    throw samePlace()
   }
 
   /** Fault 'absent' 'image' for a family of what nobody may see; 'conflict' 'image' while it is not available. */
@@ -182,7 +175,7 @@ export function createReplicationRules(
           const { id } = await findRule(rows, input.id, projectId)
           await rows.deleteFrom('replicationRule').where('id', '=', id).execute()
           // What it copied stays known for a while: other rules must not carry it back to where it came from.
-          await rows.deleteFrom('replicated').where('ruleId', '=', id).where('copyId', '=', '').execute()
+          await rows.deleteFrom('replicated').where('ruleId', '=', id).where('copyId', '=', NOTHING).execute()
         }),
       )
     },

@@ -1,11 +1,11 @@
-import { Fault, isFault } from '../image/fault.ts'
+import { Fault } from '../image/fault.ts'
 import type { Digest, ImageId, ProjectId, RegionId, TaskId } from '../image/ids.ts'
 import type { TaskKind } from '../image/task.ts'
 import { type CollectInput, findLive } from '../tasks/collect-garbage.ts'
 import { chargedBytes } from '../tasks/quota.ts'
 import type { ScrubInput } from '../tasks/scrub-region.ts'
-import type { App, Caller, ImageUsage, ProjectUsage, StoreUsage } from './contract.ts'
-import type { Guard } from './guard.ts'
+import type { App, ImageUsage, ProjectUsage, StoreUsage } from './contract.ts'
+import { type Guard, isAdmitted } from './guard.ts'
 import type { Parts } from './parts.ts'
 
 /** The operator's work on the regions' stores, and what it looks like to those who fill them. */
@@ -44,17 +44,6 @@ export function createStore(parts: Parts, guard: Guard): App['store'] {
     reach: 'account' as const,
   })
 
-  /** True if the caller's right reaches beyond one project. */
-  async function mayAll(caller: Caller, regionIds: readonly RegionId[]): Promise<boolean> {
-    try {
-      await guard.admit(caller, 'store.usage', target(regionIds))
-      return true
-    } catch (error) {
-      if (isFault(error, 'denied')) return false
-      throw error
-    }
-  }
-
   return {
     collect(caller, { regionIds, isDryRun, graceMs = upkeep.gcGraceMs }) {
       return guard.change(caller, 'store.collect', target(regionIds), (projectId) =>
@@ -74,7 +63,7 @@ export function createStore(parts: Parts, guard: Guard): App['store'] {
     },
 
     async usage(caller, { projectId: named, regionIds }, signal) {
-      const seesAll = await mayAll(caller, regionIds)
+      const seesAll = await isAdmitted(guard, caller, 'store.usage', target(regionIds))
       const projectId =
         seesAll && named === undefined
           ? undefined

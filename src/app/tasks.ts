@@ -1,10 +1,11 @@
 import { Fault, isFault } from '../image/fault.ts'
 import type { TaskId } from '../image/ids.ts'
 import { REGION_KINDS, type Task, type TaskKind } from '../image/task.ts'
+import { PRIORITY_MAX } from '../tasks/gates.ts'
 import type { VerifyInput } from '../tasks/verify-region.ts'
 import type { UseCase } from './actions.ts'
 import type { App, Caller } from './contract.ts'
-import type { Guard } from './guard.ts'
+import { type Guard, isAdmitted } from './guard.ts'
 import type { Parts } from './parts.ts'
 import { taskOf } from './rows.ts'
 
@@ -27,7 +28,6 @@ const CANCELLABLE: readonly TaskKind[] = [
 const COPIES: readonly TaskKind[] = ['copy-image', 'copy-batch']
 const OF_REGIONS: readonly TaskKind[] = REGION_KINDS
 const WAIT_MAX_MS = 60_000
-const PRIORITY_MAX = 9
 
 type Copied = Awaited<ReturnType<App['tasks']['retry']>>
 
@@ -117,13 +117,7 @@ export function createTasks(
         resource: 'task/*',
       })
       const wide = { projectId: filter.projectId, resource: 'task/*', reach: 'account' as const }
-      const isWide = await guard.admit(caller, 'tasks.list', wide).then(
-        () => true,
-        (error) => {
-          if (isFault(error, 'denied')) return false
-          throw error
-        },
-      )
+      const isWide = await isAdmitted(guard, caller, 'tasks.list', wide)
       const query = () => {
         let q = catalog.rows.selectFrom('task').where('projectId', '=', projectId)
         if (!isWide) q = q.where('kind', 'not in', OF_REGIONS)

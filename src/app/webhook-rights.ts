@@ -1,11 +1,9 @@
 import type { ProjectId } from '../image/ids.ts'
-import { REGION_KINDS, type TaskKind } from '../image/task.ts'
+import { PROJECT_KINDS, type TaskKind } from '../image/task.ts'
 import type { WebhookRow } from '../tasks/webhook-row.ts'
 import type { Caller } from './contract.ts'
 import type { Guard } from './guard.ts'
 import type { createKeyring } from './keyring.ts'
-
-const isOfRegions = (kind: TaskKind) => REGION_KINDS.some((one) => one === kind)
 
 /**
  * Whoever is told of tasks could list them; of tasks of whole regions, those of all projects (I10). Faults: as `Guard.admit`.
@@ -18,7 +16,7 @@ export async function admitTold(
 ): Promise<void> {
   await guard.admit(caller, 'events.list', {
     ...{ projectId, resource: 'task/*' },
-    ...(kinds.some(isOfRegions) ? { reach: 'account' as const } : {}),
+    ...(kinds.every((kind) => PROJECT_KINDS.includes(kind)) ? {} : { reach: 'account' as const }),
   })
 }
 

@@ -7,6 +7,7 @@ import { webhookOf } from '../tasks/webhook-row.ts'
 import type { App } from './contract.ts'
 import type { Guard } from './guard.ts'
 import type { Parts } from './parts.ts'
+import { refuseShortName } from './short-name.ts'
 import { admitTold } from './webhook-rights.ts'
 import type { InProject } from './wishes.ts'
 
@@ -14,15 +15,11 @@ const WEBHOOKS_PER_PROJECT_MAX = 50
 const SECRET_BYTES = 32
 const ANY = 'webhook/*'
 
-const invalid = (field: string, message: string, subject: 'request' | 'name' = 'request') =>
-  new Fault('invalid', message, { field, subject })
+const invalid = (field: string, message: string) => new Fault('invalid', message, { field })
 
 /** Throws Fault 'invalid' with the field for what no webhook may have. */
 function checkWords({ name, secret }: { readonly name: string; readonly secret?: string | undefined }): void {
-  if (name.length < 1 || [...name].length > 64 || /^\s|\s$|\p{Cc}/u.test(name)) {
-    const message = 'A webhook name has 1 to 64 characters, no control characters, no blanks at its ends.'
-    throw invalid('name', message, 'name')
-  }
+  refuseShortName('webhook', name)
   if (secret !== undefined && !/^[\x20-\x7e]{16,256}$/.test(secret)) {
     throw invalid('secret', 'A secret has 16 to 256 printable characters of ASCII. Leave it out to get one.')
   }

@@ -42,6 +42,11 @@ export const REGION_KINDS = [
   'repair-region',
 ] as const satisfies readonly TaskKind[]
 
+/** All others: what they tell is of one project. */
+export const PROJECT_KINDS: readonly TaskKind[] = TASK_KINDS.filter(
+  (kind) => !REGION_KINDS.some((one) => one === kind),
+)
+
 /** 'ended' tasks never change again. */
 export type TaskState =
   | { readonly at: 'queued' }

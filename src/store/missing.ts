@@ -86,8 +86,7 @@ export class ImagePages {
 
 /**
  * Compares an image with what the target holds, batch by batch, in disk order; with an open session what is found is
- * pinned for it. Throws Fault 'corrupt' if the source
- * does not have a chunk that its image names.
+ * pinned for it. Throws Fault 'corrupt' if the source does not have a chunk that its image names.
  */
 export async function* compareImage(
   image: ImageContent,

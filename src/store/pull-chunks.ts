@@ -12,7 +12,7 @@ import type { PullOptions, PullPlan } from './pull-options.ts'
 import { PullRoom } from './pull-room.ts'
 import { type WantedPack, WholePacks } from './pull-whole.ts'
 import { mergeRanges, type PackRange, PULL_LIMITS, type RangeLimits, type WantedChunk } from './ranges.ts'
-import { damagedChunk, openChunk, type StoredPlace } from './read-chunk.ts'
+import { damagedChunk, missingOrCut, openChunk, type StoredPlace } from './read-chunk.ts'
 import type { ChunkTable } from './source.ts'
 
 /** More reads at once hide no more latency. */
@@ -321,10 +321,4 @@ function placeAt(table: ChunkTable, position: number): StoredPlace {
     plainBytes: table.plainBytes[position] as number,
     crc32: table.crc32[position] as number,
   }
-}
-
-/** Undefined for a pack that does not have these bytes. Throws whatever else it is. */
-function missingOrCut(error: unknown): undefined {
-  if (error instanceof Fault && (error.kind === 'absent' || error.kind === 'corrupt')) return undefined
-  throw error
 }

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto'
-import { Fault } from '../image/fault.ts'
 import { inOrder } from './in-order.ts'
 import { packName } from './names.ts'
 import { PACK_HEADER_BYTES, type PackEntry, packBytesOf, parsePackContent } from './pack.ts'
 import { pageMemory } from './page-memory.ts'
 import type { PullOptions } from './pull-options.ts'
 import type { WantedChunk } from './ranges.ts'
+import { missingOrCut } from './read-chunk.ts'
 import type { PackRef } from './source.ts'
 
 /** A pack of the source of which every chunk is wanted. */
@@ -98,8 +98,7 @@ export class WholePacks {
       const { domain, entries } = parsePackContent(pack.id, bytes)
       return domain === pack.domain ? entries : undefined
     } catch (error) {
-      if (error instanceof Fault && (error.kind === 'absent' || error.kind === 'corrupt')) return undefined
-      throw error
+      return missingOrCut(error)
     }
   }
 

@@ -29,6 +29,12 @@ export async function openChunk(
   return plain !== undefined && isChunk(plain, id, domain) ? plain : undefined
 }
 
+/** Of a failed read: undefined for a pack that does not have these bytes. Throws whatever else it is. */
+export function missingOrCut(error: unknown): undefined {
+  if (isFault(error, 'absent') || isFault(error, 'corrupt')) return undefined
+  throw error
+}
+
 function isChunk(plain: Uint8Array, id: Uint8Array, domain: OpenDomain): boolean {
   return domain.hasher.idOf(hashPlain(plain)).equals(id)
 }

@@ -15,7 +15,7 @@ import { packName } from './names.ts'
 import { OpenDomain } from './open-domain.ts'
 import { getSignedImage } from './pull.ts'
 import { mergeRanges, type PackRange, PULL_LIMITS } from './ranges.ts'
-import { damagedChunk } from './read-chunk.ts'
+import { damagedChunk, missingOrCut } from './read-chunk.ts'
 import type { RefInput } from './refs.ts'
 import type { RegionStore } from './region.ts'
 import type { ChunkTable, ReadOnlyRegion } from './source.ts'
@@ -226,8 +226,7 @@ class Rekey {
       this.movedBytes += bytes.length
       return bytes
     } catch (error) {
-      if (error instanceof Fault && (error.kind === 'absent' || error.kind === 'corrupt')) return undefined
-      throw error
+      return missingOrCut(error)
     }
   }
 

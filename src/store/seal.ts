@@ -1,4 +1,11 @@
-import { createCipheriv, createDecipheriv, createHmac, createSecretKey, type KeyObject } from 'node:crypto'
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHmac,
+  createSecretKey,
+  type DecipherGCM,
+  type KeyObject,
+} from 'node:crypto'
 import { ID_BYTES } from './hashes.ts'
 import { CIPHER, type FillRandom, fillRandom, NONCE_BYTES, TAG_BYTES } from './keys.ts'
 
@@ -46,13 +53,9 @@ export class ChunkSealer {
 
   /** The payload of a sealed chunk, or undefined unless it was sealed for this id and plain length, byte by byte. */
   open(id: Uint8Array, plainBytes: number, stored: Uint8Array): Buffer | undefined {
-    const payloadAt = CHUNK_HEADER_BYTES + NONCE_BYTES
-    const tagAt = stored.length - TAG_BYTES
+    const [payloadAt, tagAt] = payloadOf(stored)
     if (tagAt <= payloadAt) return undefined
-    const nonce = stored.subarray(CHUNK_HEADER_BYTES, payloadAt)
-    const decipher = createDecipheriv(CIPHER, this.#keyOf(id), nonce)
-    decipher.setAAD(this.#contextOf(stored, 0, id, plainBytes))
-    decipher.setAuthTag(stored.subarray(tagAt))
+    const decipher = this.#decipherOf(id, plainBytes, stored)
     const payload = decipher.update(stored.subarray(payloadAt, tagAt))
     try {
       decipher.final()
@@ -64,13 +67,9 @@ export class ChunkSealer {
 
   /** As `open`, for who wants to know whether it opens and not what is inside: little of it is in memory at once. */
   isSealed(id: Uint8Array, plainBytes: number, stored: Uint8Array): boolean {
-    const payloadAt = CHUNK_HEADER_BYTES + NONCE_BYTES
-    const tagAt = stored.length - TAG_BYTES
+    const [payloadAt, tagAt] = payloadOf(stored)
     if (tagAt <= payloadAt) return false
-    const nonce = stored.subarray(CHUNK_HEADER_BYTES, payloadAt)
-    const decipher = createDecipheriv(CIPHER, this.#keyOf(id), nonce)
-    decipher.setAAD(this.#contextOf(stored, 0, id, plainBytes))
-    decipher.setAuthTag(stored.subarray(tagAt))
+    const decipher = this.#decipherOf(id, plainBytes, stored)
     for (let at = payloadAt; at < tagAt; at += SEAL_PIECE_BYTES) {
       decipher.update(stored.subarray(at, Math.min(at + SEAL_PIECE_BYTES, tagAt)))
     }
@@ -80,6 +79,15 @@ export class ChunkSealer {
     } catch {
       return false
     }
+  }
+
+  #decipherOf(id: Uint8Array, plainBytes: number, stored: Uint8Array): DecipherGCM {
+    const [payloadAt, tagAt] = payloadOf(stored)
+    const nonce = stored.subarray(CHUNK_HEADER_BYTES, payloadAt)
+    const decipher = createDecipheriv(CIPHER, this.#keyOf(id), nonce)
+    decipher.setAAD(this.#contextOf(stored, 0, id, plainBytes))
+    decipher.setAuthTag(stored.subarray(tagAt))
+    return decipher
   }
 
   /** A key for each id, so that random nonces meet only where one chunk is stored twice. */
@@ -102,4 +110,9 @@ export class ChunkSealer {
     this.#context.writeUInt32LE(plainBytes, CHUNK_HEADER_BYTES + ID_BYTES)
     return this.#context
   }
+}
+
+/** Where the encrypted payload of a sealed chunk begins and ends; a chunk too short for one has its end before. */
+function payloadOf(stored: Uint8Array): readonly [number, number] {
+  return [CHUNK_HEADER_BYTES + NONCE_BYTES, stored.length - TAG_BYTES]
 }

@@ -13,10 +13,10 @@ import type { PullEstimate, StoreJobs } from './store-jobs.ts'
  */
 const planning = createGate(8, { placesEach: 4 })
 /** Below this a copy says more of its start than of the way. */
-const TOLD_BYTES_MIN = 8 * 1024 ** 2
+const SAMPLE_BYTES_MIN = 8 * 1024 ** 2
 /** So many of the last copies are looked through, for so many that say something. */
-const LOOKED_AT_MAX = 200
-const TOLD_BY_MAX = 3
+const READ_COUNT_MAX = 200
+const SAMPLE_COUNT_MAX = 3
 
 /** Stored bytes that will come into the target: of a rekeyed copy all, because no chunk has the id it had. */
 export function neededBytes(way: CopyWay, { missingBytes, savedBytes, resumedBytes }: PullEstimate): number {
@@ -79,9 +79,9 @@ async function lastRate(rows: Rows, source: CopySource, regionId: RegionId, way:
     .where('kind', '=', 'copy-image')
     .where('regionId', '=', regionId)
     .where('state', '=', 'done')
-    .where('movedBytes', '>=', TOLD_BYTES_MIN)
+    .where('movedBytes', '>=', SAMPLE_BYTES_MIN)
     .orderBy('endedAtMs', 'desc')
-    .limit(LOOKED_AT_MAX)
+    .limit(READ_COUNT_MAX)
     .execute()
   let [bytes, ms, count] = [0, 0, 0]
   for (const row of done) {
@@ -90,11 +90,11 @@ async function lastRate(rows: Rows, source: CopySource, regionId: RegionId, way:
     // One with a limit of its own says how fast it was let be; one that a crash cut in two, little.
     if (input.bytesPerSecond !== undefined || input.way !== way) continue
     if (sourceWord(input.source) !== sourceWord(source)) continue
-    if (pullMs <= 0 || movedBytes < TOLD_BYTES_MIN) continue
+    if (pullMs <= 0 || movedBytes < SAMPLE_BYTES_MIN) continue
     bytes += movedBytes
     ms += pullMs
     count++
-    if (count === TOLD_BY_MAX) break
+    if (count === SAMPLE_COUNT_MAX) break
   }
   return ms === 0 ? undefined : (bytes * 1000) / ms
 }

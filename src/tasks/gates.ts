@@ -1,3 +1,8 @@
+/** Of tasks: 0 to this, the higher first. */
+export const PRIORITY_MAX = 9
+/** Of a task of which nobody says one. */
+export const PRIORITY_USUAL = 5
+
 /** Who goes first of those that wait. */
 export interface Order {
   /** Higher first. Asked at every choice, so that it may change while its task waits. */
@@ -38,7 +43,7 @@ interface Asking {
   readonly go: () => void
 }
 
-const PLAIN: Order = { priority: () => 5 }
+const PLAIN: Order = { priority: () => PRIORITY_USUAL }
 
 /**
  * `placesEach`: of them for one project; its others wait, and those of other projects go past them. `isFair`: before their

@@ -4,7 +4,7 @@ import { Fault, type FaultKind, isFault } from '../image/fault.ts'
 import type { TaskId } from '../image/ids.ts'
 import type { TaskKind } from '../image/task.ts'
 import { createEventLog } from './events.ts'
-import { createGates } from './gates.ts'
+import { createGates, PRIORITY_MAX } from './gates.ts'
 import { Cancelled, createRun } from './run-context.ts'
 import type { Runner, RunnerOptions, TaskDefinition, TaskRow } from './runner-contract.ts'
 import { TaskRows } from './task-rows.ts'
@@ -24,7 +24,6 @@ const CANCELLED = { cancelRequested: 1, state: 'running', step: UNDO } as const
 const FAILED_COUNT = 'failedAttempts'
 /** Likewise: the bytes that were done at the last one. */
 const FAILED_AT = 'failedAtBytes'
-const PRIORITY_MAX = 9
 class Shutdown extends Error {}
 class Paused extends Error {}
 

@@ -2,6 +2,7 @@ import { EventEmitter, once } from 'node:events'
 import type { Catalog, Rows } from '../catalog/contract.ts'
 import { newId, type TaskId } from '../image/ids.ts'
 import type { EventLog } from './event-log.ts'
+import { PRIORITY_USUAL } from './gates.ts'
 import type { NewTask, TaskRow } from './runner-contract.ts'
 
 export interface ChangeOptions {
@@ -12,8 +13,6 @@ export interface ChangeOptions {
   /** Done in the same transaction, before the change. */
   readonly work?: (rows: Rows) => Promise<void>
 }
-
-const PRIORITY = 5
 
 /** The rows of tasks, written in one commit with the events that tell of it. */
 export class TaskRows {
@@ -93,7 +92,7 @@ export class TaskRows {
         ...(task.machineId === undefined ? {} : { machineId: task.machineId }),
         input: JSON.stringify(task.input),
         totalBytes: task.totalBytes ?? 0,
-        priority: task.priority ?? PRIORITY,
+        priority: task.priority ?? PRIORITY_USUAL,
         deadlineAtMs: task.deadlineAtMs ?? null,
         requestKey: task.requestKey ?? null,
         ...{ faultKind: null, reason: null, lastReason: null, attemptCount: 0, cancelRequested: 0 },

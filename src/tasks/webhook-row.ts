@@ -3,7 +3,7 @@ import type { Schema } from '../catalog/schema.ts'
 import type { Webhook } from '../image/event.ts'
 import { Fault } from '../image/fault.ts'
 import type { ProjectId } from '../image/ids.ts'
-import { REGION_KINDS, TASK_KINDS, type TaskKind } from '../image/task.ts'
+import { PROJECT_KINDS, type TaskKind } from '../image/task.ts'
 import type { EventFilter } from './event-log.ts'
 import { createSeal, type Seal } from './seal.ts'
 
@@ -16,9 +16,6 @@ export interface WebhookSecret {
 }
 
 export type WebhookSeal = Seal<WebhookSecret>
-
-/** What 'all' means to a webhook: events of whole regions are only for those that name their kinds. */
-const PROJECT_KINDS = TASK_KINDS.filter((kind) => !REGION_KINDS.some((one) => one === kind))
 
 /** `key`: 32 bytes of the installation. */
 export function createWebhookSeal(key: Uint8Array): WebhookSeal {
@@ -49,6 +46,7 @@ export function filterOf(row: Pick<WebhookRow, 'projectId' | 'kinds' | 'endsOnly
   return {
     projectId: row.projectId as ProjectId,
     taskId: undefined,
+    // Events of whole regions are only for those that name their kinds.
     kinds: kinds.length === 0 ? PROJECT_KINDS : kinds,
     endsOnly: row.endsOnly === 1,
   }

@@ -35,7 +35,7 @@ const GIVE_UP_MS = 3 * 24 * 60 * 60 * 1000
 const GIVE_UP_COUNT = 12
 /** How long a right that was taken away may still be used. */
 const ADMIT_MS = 60_000
-const PAGE = 1000
+const READ_COUNT = 1000
 const WAIT_MS_MAX = 60_000
 
 /** Undefined: it was broken off, or its webhook is gone. */
@@ -48,7 +48,7 @@ type Outcome =
 /**
  * Tells webhooks of events: each of one event at a time, in their order, again and again until it answers 2xx (1, 2, 4 …
  * 300 s later), for 3 days; then it is disabled. What it has is in its row, so a restart goes on from there: each event
- * arrives once at least. Whoever is slow or gone keeps up nobody else. One whose maker lost the right is disabled, too.
+ * arrives once at least. Whoever is slow or gone holds up nobody else. One whose maker lost the right is disabled, too.
  */
 export function createWebhookSender(options: WebhookSenderOptions): WebhookSender {
   const { catalog, events, send, seal, clock, log } = options
@@ -237,13 +237,13 @@ export function createWebhookSender(options: WebhookSenderOptions): WebhookSende
           lastId = last
         }
         wake = new AbortController()
-        const news = await events.list({}, lastId, PAGE)
+        const news = await events.list({}, lastId, READ_COUNT)
         for (const event of news) {
           for (const line of lines.values()) line.isWaiting ||= line.matches(event)
           lastId = event.id
         }
         dispatch()
-        if (news.length === PAGE) continue
+        if (news.length === READ_COUNT) continue
         const waitMs = untilNextMs(lines, clock(), WAIT_MS_MAX)
         await events.wait(lastId, waitMs, AbortSignal.any([wake.signal, closing.signal]))
       } catch (error) {

@@ -134,7 +134,7 @@ function wrap(
   }
 }
 
-/** What a project of a peer may read it may not have from another project's copy: nothing is shared between sources. */
+/** Bytes are answered to copies of the same source alone: whoever may read one may not therefore read another. */
 function cacheWordOf(source: SourcePlace): string {
   if (source.is === 'region') return `region-${source.place.regionId}`
   return `peer-${sha256(Buffer.from(`${source.peer.name} ${source.regionId}`))}`
