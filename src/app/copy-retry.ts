@@ -92,7 +92,8 @@ async function lostCopies(rows: Rows, task: Task) {
     if (row === undefined) continue
     lost.push({ row, input: copyInputOf(JSON.parse(row.input) as CopyInput | OldCopyInput) })
   }
-  return lost
+  // As they were asked for: a batch that is retried goes on in its order.
+  return lost.sort((one, other) => (one.input.position ?? 0) - (other.input.position ?? 0))
 }
 
 async function whyNone(rows: Rows, task: Task): Promise<Fault> {

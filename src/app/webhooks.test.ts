@@ -86,7 +86,7 @@ test('a webhook is made with a secret that is shown once, and nothing that opens
   assert.equal(total, 2)
   const shown = items.find(({ id }) => id === made.id)
   assert.deepEqual(shown, {
-    ...{ id: made.id, projectId: root.defaultProjectId, name: 'ci', url: 'https://ci.example/hooks?…' },
+    ...{ id: made.id, projectId: root.defaultProjectId, name: 'ci', url: 'https://ci.example/…' },
     ...{ kinds: [], endsOnly: false, isEnabled: true, createdAtMs: 1000, deliveredId: 1 },
     ...{ deliveredAtMs: undefined, failingSinceMs: undefined, lastReason: undefined },
   })

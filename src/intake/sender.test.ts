@@ -46,7 +46,7 @@ test('sender: a message arrives whole, with its length and the host of its addre
   // A connection each, and none is left.
   assert.equal(server.connectionCount(), 6)
   while (server.openCount() > 0) await new Promise((resolve) => setImmediate(resolve))
-  assert.equal(sender.check(`${server.origin}/200?key=1`), `${server.origin}/200?…`)
+  assert.equal(sender.check(`${server.origin}/200?key=1`), `${server.origin}/…`)
 })
 
 test('sender: a large message arrives whole, or its refusal before the end is read', async (t) => {

@@ -1,5 +1,5 @@
 import { Fault, isFault } from '../image/fault.ts'
-import { parseTarget, showUrl } from './fetch-url.ts'
+import { parseTarget } from './fetch-url.ts'
 import { checkTarget, createGuard, type GuardOptions, guardedRequest } from './guard.ts'
 
 /** A message as it goes out; `Host` and `Content-Length` are said by the sender. */
@@ -14,7 +14,7 @@ export interface Message {
  * certificate; 'unavailable' 'webhook' for the rest. No fault holds a query or bytes of an answer.
  */
 export interface Sender {
-  /** Throws at once for what can be told from the text alone. Answers the address as it may be shown: without its query. */
+  /** Throws at once for what can be told from the text alone. Answers the address as it may be shown: many have a secret in their path. */
   check(url: string): string
   /** Answers with the status that the other side said; what else it says is not read. Follows no redirect. */
   post(url: string, message: Message, signal: AbortSignal): Promise<number>
@@ -36,7 +36,8 @@ export function createSender(options: SenderOptions): Sender {
       try {
         const target = parseTarget(url)
         checkTarget(guard, target)
-        return showUrl(target.url)
+        const { origin, pathname, search } = target.url
+        return pathname === '/' && search === '' ? `${origin}/` : `${origin}/…`
       } catch (error) {
         throw inWordsOfSending(error)
       }

@@ -32,7 +32,7 @@ export const webhookRoutes: readonly Route[] = [
     path: '/v1/webhooks',
     useCase: 'webhooks.list',
     about:
-      "The project's webhooks, newest first: the last event that each took (`deliveredId`), and since when and why it takes none (`failingSinceMs`, `lastReason`). Addresses are shown without their queries.",
+      "The project's webhooks, newest first: the last event that each took (`deliveredId`), and since when and why it takes none (`failingSinceMs`, `lastReason`). Of addresses host and port are shown.",
     status: 200,
     fields: { project: place.project, ...paging },
     async run({ app, caller }, { project: projectId, offset, limit }) {
