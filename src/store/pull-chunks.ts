@@ -7,6 +7,7 @@ import { inOrder } from './in-order.ts'
 import { type Batch, locateAll } from './missing.ts'
 import { packName } from './names.ts'
 import type { OpenDomain } from './open-domain.ts'
+import { PACK_HEADER_BYTES } from './pack.ts'
 import { PackWriter } from './pack-writer.ts'
 import type { PullOptions, PullPlan } from './pull-options.ts'
 import { PullRoom } from './pull-room.ts'
@@ -68,7 +69,7 @@ export class ChunkPull {
     this.#totalBytes = plan.missingBytes + plan.missingPageBytes + plan.resumedBytes
     this.#savedBytes = plan.reusedBytes
     this.#movedBytes = movedBytes
-    this.#packBytes = Math.ceil(target.packBytes * PACK_SHARE)
+    this.#packBytes = Math.max(PACK_HEADER_BYTES + 1, Math.ceil(target.packBytes * PACK_SHARE))
     this.#room = new PullRoom({
       unsafeBytes: () => sum([...this.#writers.values()].map((one) => one.unsafeBytes)),
       bytesMax: () => this.#roomBytes(),
@@ -271,7 +272,8 @@ export class ChunkPull {
       const onSealed = () => this.#sealed()
       const [chunkBytes, packBytes] = [CHUNK_BYTES_MAX, this.#packBytes]
       const more = signal === undefined ? {} : { signal }
-      const packs = { sessionId, domain, chunkBytes, packBytes, isHashedBeside: true, onSealed, ...more }
+      const isHashedBeside = this.#options.isHashedBeside === true
+      const packs = { sessionId, domain, chunkBytes, packBytes, isHashedBeside, onSealed, ...more }
       writer = new PackWriter({ region: target, ...packs })
       this.#writers.set(domain, writer)
     }

@@ -23,6 +23,8 @@ export interface PullOptions {
   readonly check?: 'whole' | 'seal'
   /** The source is on this host and its writers are our own: packs of which all is missing are taken as they are (`WholePacks`). */
   readonly takesPacks?: boolean
+  /** Packs made here are hashed on the thread pool, while this thread goes on. */
+  readonly isHashedBeside?: boolean
   /** SHA-256 in hexadecimal, made on another thread, which sees memory that is shared. Without, this thread hashes whole packs. */
   readonly hashBeside?: (bytes: Uint8Array) => Promise<string>
 }

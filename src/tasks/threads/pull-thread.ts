@@ -26,6 +26,7 @@ inThread(async ({ places, job }: PullData, { signal, tell }): Promise<PulledByte
       let storedBytes = 0
       const result = await pullImage({
         ...{ source, target, digest, sessionId, ref, signal, check, limits: { rangeBytesMax }, ...whole },
+        isHashedBeside: true,
         onProgress: (progress) => {
           storedBytes = progress.totalBytes
           tell(progress)
