@@ -17,6 +17,7 @@ export function checkVmdkDescriptor(bytes: Buffer, createType: string, capacity:
   const text = textOf(bytes)
   // Tools look for these words anywhere, comments and values included, and believe what follows.
   if (/parentFileName|nativeParent/i.test(text)) throw refuseParent()
+  if (/CID=(?!\s*[0-9a-f])/i.test(text)) throw refuseText()
   if (/changeTrack/i.test(text)) {
     throw refuseFile(
       'extents',

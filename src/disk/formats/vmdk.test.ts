@@ -33,6 +33,18 @@ test('descriptions as products write them are taken', async () => {
   await described('streamOptimized', ovfTool.replaceAll('"streamOptimized"', 'streamOptimized'))
 })
 
+test('a number that tools could not read is refused, wherever it stands', async () => {
+  const text = vmdkDescriptor('monolithicSparse', [`RW ${CAPACITY} SPARSE "x"`])
+  for (const bad of ['CID=iffffffe', 'CID=', 'CID="fffffffe"', '# CID=-\nCID=fffffffe']) {
+    await refused('corrupt', () =>
+      described(
+        'monolithicSparse',
+        text.replace('CID=fffffffe', () => bad),
+      ),
+    )
+  }
+})
+
 test('the end of a longer text may be left behind the text, and nothing more', async () => {
   const text = vmdkDescriptor('monolithicSparse', [`RW ${CAPACITY} SPARSE "x"`])
   await described('monolithicSparse', `${text}\0${text.slice(-7)}`)
