@@ -231,7 +231,7 @@ export interface Schema {
     startedAtMs: number | null
     endedAtMs: number | null
     savedBytes: Generated<number>
-    /** As of `progressAtMs`, the last time that bytes were told. */
+    /** As of `progressAtMs`, the last time that bytes were told, or that it was paused. */
     bytesPerSecond: Generated<number | null>
     progressAtMs: Generated<number | null>
     /** 0 to 9, higher first. */
