@@ -22,9 +22,10 @@ const ANOTHER_USER_NAME = 'another user'
 const NO_NETWORK_NAME = 'no network'
 const UTIL_LINUX = "Install 'util-linux'."
 
+/** It also stands back from the service itself, and from guests: nobody waits for a stranger's file as they are waited for. */
 export const LIMITS: Part = {
   name: 'limits of processor time and files',
-  words: ['prlimit', '--'],
+  words: ['prlimit', '--', 'nice', '-n', '5'],
   detail: UTIL_LINUX,
 }
 

@@ -3,7 +3,7 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
+import { getPriority, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { bareEnvironment, folderSeen, type Isolation, prefixOf, userOf } from './isolation.ts'
@@ -66,6 +66,12 @@ test('a tool sees its folder and the programs of the system, and is nobody', asy
   if (process.getuid?.() === 0) assert.notEqual(user, '0')
   assert.equal(await say(isolation, 'ulimit -f; ulimit -c; ulimit -n', folder), '0\n0\n64')
   assert.equal(await say(isolation, 'setpriv --dump | grep no_new', folder), 'no_new_privs: 1')
+})
+
+test('a tool stands back from who started it', async (t) => {
+  const isolation = await findToolIsolation(['sh', '-c', 'true'], LIMITS)
+  const nice = await say(isolation, 'nice', await makeFolder(t))
+  assert.ok(Number(nice) > getPriority(), nice)
 })
 
 test('a tool reaches no port of the host', async (t) => {

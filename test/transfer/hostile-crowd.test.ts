@@ -1,31 +1,21 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import { HOME } from '../e2e/failure-steps.ts'
 import type { Place } from '../e2e/harness.ts'
 import { packed, zeros } from './hostile-bombs.ts'
 import { allHostileFiles } from './hostile-more.ts'
 import { assertHoldsAsBefore, heldAfterHarmless, newHostilePlace } from './hostile-place.ts'
 import { type Brought, createUpload, sendPart, whyRefused } from './hostile-ways.ts'
+import { newListCaller } from './list-caller.ts'
 
 const UPLOAD_COUNT = 50
 const CALMLY = 200
-/** On a machine that others use at the same time; what it really is, is printed. */
-const P99_MS_MAX = 1000
+/** On a machine that others use at the same time, its disk above all; what it really is, is printed. */
+const P50_MS_MAX = 100
+const P99_MS_MAX = 800
 const SLOW_PIECE_COUNT = 20
 const SLOW_PIECE_MS = 50
 const AGAIN_MS = 1000
-
-/** Calls one after the other until `isOver`; milliseconds of each. */
-async function listImages({ server }: Place, isOver: (count: number) => boolean): Promise<number[]> {
-  const took: number[] = []
-  while (!isOver(took.length)) {
-    const startMs = performance.now()
-    await server.native.call('GET', '/v1/images', { query: { region: HOME } })
-    took.push(performance.now() - startMs)
-  }
-  return took.sort((a, b) => a - b)
-}
 
 const at = (sorted: readonly number[], part: number) => sorted[Math.floor(sorted.length * part)] ?? 0
 const told = (sorted: readonly number[]) =>
@@ -81,18 +71,20 @@ test('fifty hostile uploads at once are all refused, while others are answered a
   const place = await newHostilePlace(t)
   const before = await heldAfterHarmless(place)
   const files = crowd(place.canary.pipe)
-  const calm = await listImages(place, (count) => count === CALMLY)
+  const caller = await newListCaller(t, place)
+  const calm = await caller.timed((count) => count === CALMLY)
 
   let isOver = false
-  const asked = listImages(place, () => isOver)
+  const asked = caller.timed(() => isOver)
   const reasons = await Promise.all(files.map((file, index) => sendWhole(place, file, index % 3 === 0)))
   isOver = true
   const busy = await asked
+  await caller.close()
   t.diagnostic(`before: ${told(calm)}; meanwhile: ${told(busy)}`)
   assert.equal(reasons.length, UPLOAD_COUNT)
   for (const reason of reasons) assert.match(reason, /^[A-Z].*\.$/s)
   assert.deepEqual(await place.tools.startedQemu(), [])
   await place.canary.assertUnread()
   await assertHoldsAsBefore(place, before)
-  assert.ok(at(busy, 0.99) < P99_MS_MAX, told(busy))
+  assert.ok(at(busy, 0.5) < P50_MS_MAX && at(busy, 0.99) < P99_MS_MAX, told(busy))
 })

@@ -5,6 +5,7 @@ import { servePeers } from '../../peers/endpoint.ts'
 import type { PeerIdentity } from '../../peers/identity.ts'
 import { recently } from '../../peers/recent.ts'
 import type { RegionStore } from '../../store/region.ts'
+import { standBack } from './priority.ts'
 import { openRegion, type RegionPlace } from './region.ts'
 import { type FaultText, faultOf } from './thread.ts'
 
@@ -26,6 +27,9 @@ export type ToPeerThread =
   | { readonly is: 'stop' }
   | { readonly is: 'answer'; readonly number: number; readonly result: unknown }
   | { readonly is: 'refusal'; readonly number: number; readonly fault: FaultText }
+
+// Copies of others wait for it, and nobody's guest.
+standBack()
 
 const { places, listen, identity, readers } = workerData as PeerThreadData
 const stores = new Map<string, Promise<RegionStore>>()

@@ -1,5 +1,6 @@
-import { parentPort, type Transferable, Worker } from 'node:worker_threads'
+import { parentPort, type Transferable, type Worker } from 'node:worker_threads'
 import { Fault } from '../../image/fault.ts'
+import { niceWorker } from './priority.ts'
 import { type FaultText, faultOf, textOf } from './thread.ts'
 
 interface Question {
@@ -20,7 +21,7 @@ export class TalkingThread {
   #failure: Error | undefined
 
   constructor(file: URL) {
-    this.#worker = new Worker(file)
+    this.#worker = niceWorker(file)
     this.#worker.on('message', (answer: Answer) => {
       const waiting = this.#open.get(answer.number)
       this.#open.delete(answer.number)

@@ -1,5 +1,6 @@
-import { parentPort, Worker } from 'node:worker_threads'
+import { parentPort, type Worker } from 'node:worker_threads'
 import { Fault, type FaultKind, type FaultSubject, isFault } from '../../image/fault.ts'
+import { niceWorker } from './priority.ts'
 
 /** A fault as it crosses threads: classes do not survive the copy. */
 export interface FaultText {
@@ -69,7 +70,7 @@ export async function runThread<Result>(file: URL, data: unknown, options: RunOp
 
 /** A thread takes a tenth of a second to load its code: this begins before it is known what there is to do. */
 export function startThread(file: URL): StartedThread {
-  const worker = new Worker(file)
+  const worker = niceWorker(file)
   const ended = new Promise<void>((resolve, reject) => {
     worker.on('error', reject)
     worker.on('exit', () => resolve())
