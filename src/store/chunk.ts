@@ -90,17 +90,18 @@ export async function decodeChunk(
 /**
  * As `decodeChunk`, whole on the calling thread, so that the bytes stay in its core's cache: for threads that do
  * nothing else, one for each core. A seal that opens stands for the checksum. The bytes may be the decompressor's, and
- * good until its next call.
+ * good until its next call; or in `into`, see `Decompressor.decompress`.
  */
 export function decodeChunkHere(
   stored: Uint8Array,
   expected: ExpectedChunk,
   sealer: ChunkSealer,
   decompressor: Decompressor,
+  into?: Buffer,
 ): Buffer | undefined {
   const payload = openPayload(stored, expected, sealer, 'seal')
   if (payload?.isPacked !== true) return payload?.bytes
-  return decompressor.decompress(payload.bytes, expected.plainBytes)
+  return decompressor.decompress(payload.bytes, expected.plainBytes, into)
 }
 
 /**

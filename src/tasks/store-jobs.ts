@@ -180,8 +180,9 @@ export interface StoreJobs {
   /** The size of an exported file. Faults: 'absent' 'image', 'absent' 'disk'. */
   exportSize(job: ExportJob, signal: AbortSignal): Promise<number>
   /**
-   * Bytes [offset, offset + lengthBytes) of an exported file, or all of it packed. With `sha256` their digest, before the
-   * first of them comes; then at most 32 MiB. Leaving it early ends the work. Faults while it is read: 'corrupt', 'unavailable'.
+   * Bytes [offset, offset + lengthBytes) of an exported file, or all of it packed; each piece is good until the next one is
+   * asked for. With `sha256` their digest, before the first of them comes; then at most 32 MiB. Leaving it early ends the
+   * work. Faults while it is read: 'corrupt', 'unavailable'.
    */
   exportBytes(
     job: ExportJob,

@@ -8,8 +8,8 @@ export interface Sent {
 }
 
 /**
- * Sends an answer whose body goes out as it is made, no faster than the caller takes it; one that takes nothing for `idleMs` has left. The
- * iterator is ended whatever happens. A body that breaks off, or is not as long as its head said (`lengthBytes`), cuts the
+ * Sends an answer whose body goes out as it is made, no faster than the caller takes it; one that takes nothing for `idleMs` has left. A
+ * piece is looked at until the next one is asked for, and no longer. The iterator is ended whatever happens. A body that breaks off, or is not as long as its head said (`lengthBytes`), cuts the
  * connection: nothing else tells a caller that what it has is not the whole.
  */
 export async function sendStream(
@@ -37,15 +37,16 @@ export async function sendStream(
       sentBytes += next.value.length
       if (lengthBytes !== undefined && sentBytes > lengthBytes)
         throw new Error(`A body of ${lengthBytes} bytes goes on behind its end.`)
-      if (reply.write(next.value)) continue
-      const drained = Promise.withResolvers<'drained'>()
-      const onDrain = () => drained.resolve('drained')
-      reply.once('drain', onDrain)
+      if (next.value.length === 0) continue
+      const taken = Promise.withResolvers<'taken'>()
       // The socket's own clock: it sees bytes go out of a large piece that is still not through.
       socket?.setTimeout(idleMs)
-      const how = await Promise.race([drained.promise, left.promise])
-      reply.off('drain', onDrain)
-      if (how === 'left') return 'left'
+      // Not only until there is room for more: the piece's memory may be used for the next one.
+      reply.write(next.value, (error) => {
+        // Of a connection that is closing: that it is closed is told at once.
+        if (error == null) taken.resolve('taken')
+      })
+      if ((await Promise.race([taken.promise, left.promise])) === 'left') return 'left'
       socket?.setTimeout(0)
     }
     isDone = true

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { afterEach, beforeEach, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { createGateway, type Gateway, type GatewayOptions } from './gateway.ts'
 import type { GatewayRecord, WireAnswer, WireRequest } from './gateway-contract.ts'
 import { loggedPath } from './gateway-path.ts'
@@ -156,6 +157,28 @@ test('an answer is made no faster than it is taken, and arrives whole', async ()
   const answered = await fetch(`${url}/v1/stream`)
   assert.equal(answered.headers.get('transfer-encoding'), 'chunked')
   assert.equal((await answered.arrayBuffer()).byteLength, 3 * MIB)
+})
+
+test('memory that is used for one piece after the other arrives as it was, however slowly it is read', async () => {
+  for (const pieceBytes of [10_000, 4 * MIB]) {
+    const memory = Buffer.alloc(pieceBytes)
+    async function* pieces() {
+      for (let i = 0; i < 16; i++) {
+        memory.fill(i)
+        yield memory
+      }
+      memory.fill(0xff)
+    }
+    handle = async () => streamed(pieces(), { 'content-length': String(16 * pieceBytes) })
+    const answered = await fetch(`${url}/v1/stream`)
+    const got: Buffer[] = []
+    for await (const bytes of answered.body ?? assert.fail()) {
+      await delay(1)
+      got.push(Buffer.from(bytes))
+    }
+    const expected = Buffer.concat(Array.from({ length: 16 }, (_, i) => Buffer.alloc(pieceBytes, i)))
+    assert.ok(Buffer.concat(got).equals(expected))
+  }
 })
 
 test('a caller who leaves ends what is made for him, also while it is being read', async () => {

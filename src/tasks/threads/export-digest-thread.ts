@@ -23,7 +23,7 @@ inThread(async ({ place, job }: DigestData, { signal, tell }) => {
     const hash = createHash('sha256')
     let doneBytes = 0
     let toldBytes = 0
-    const items = cutAtRuns(source.zeroRuns, 0, totalBytes, SLAB_BYTES)
+    const items = cutAtRuns(source.zeroRuns, 0, totalBytes, SLAB_BYTES, source.cutsAt)
     for await (const [, slab] of inOrder(items, SLABS_AHEAD, (item) => source.look(item, signal))) {
       signal.throwIfAborted()
       hash.update(slab)

@@ -9,9 +9,10 @@ import { PAGE_IDS, readPage, ZERO_PAGE } from '../../store/map.ts'
 import { packName } from '../../store/names.ts'
 import type { OpenDomain } from '../../store/open-domain.ts'
 import { mergeRanges, type PackRange, type WantedChunk } from '../../store/ranges.ts'
-import { readChunk, type StoredPlace } from '../../store/read-chunk.ts'
+import { missingOrCut, readChunk, type StoredPlace } from '../../store/read-chunk.ts'
 import type { RegionStore } from '../../store/region.ts'
 import type { PackRef } from '../../store/source.ts'
+import { SpareMemory } from './spare-memory.ts'
 
 /** Where a part of the disk is to be written to. */
 export interface Wanted {
@@ -25,6 +26,8 @@ interface WantedParts {
   readonly place: StoredPlace | undefined
   readonly parts: { readonly index: number; readonly from: number; readonly target: Buffer }[]
 }
+
+const spare = new SpareMemory()
 
 /**
  * Reads a disk that is read once from its start to its end: nothing is cached, and chunks are checked and decoded on
@@ -104,32 +107,51 @@ export class ExportDisk {
     chunks: readonly WantedParts[],
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const bytes = await this.#fetch(range, signal)
-    const domain = bytes && (await this.#region.getDomain(range.pack.domain))
-    for (const { position, offset, storedBytes } of range.chunks) {
-      const chunk = chunks[position] as WantedParts
-      const at = offset - range.offset
-      const plain = bytes && domain && this.#decode(chunk, bytes.subarray(at, at + storedBytes), domain)
-      if (plain === undefined) await this.#readElsewhere(chunk)
-      else this.#fill(chunk, plain)
-    }
-  }
-
-  /** Undefined for a range that is missing or unreadable: each of its chunks may be whole somewhere else. */
-  async #fetch(range: PackRange, signal: AbortSignal | undefined): Promise<Buffer | undefined> {
+    const memory = spare.take(range.lengthBytes)
     try {
-      return await this.#region.objects.get(packName(range.pack.id), range.offset, range.lengthBytes, signal)
-    } catch (error) {
-      if (isFault(error, 'absent') || isFault(error, 'corrupt')) return undefined
-      throw error
+      const bytes = memory.subarray(0, range.lengthBytes)
+      const isRead = await this.#fetch(range, bytes, signal)
+      const domain = isRead ? await this.#region.getDomain(range.pack.domain) : undefined
+      for (const { position, offset, storedBytes } of range.chunks) {
+        const chunk = chunks[position] as WantedParts
+        const at = offset - range.offset
+        const plain = domain && this.#decode(chunk, bytes.subarray(at, at + storedBytes), domain)
+        if (plain === undefined) await this.#readElsewhere(chunk)
+        else this.#fill(chunk, plain)
+      }
+    } finally {
+      spare.give(memory)
     }
   }
 
-  /** The chunk if it is whole: seal or checksum, form, length and keyed id. The decompressor's, until its next call. */
-  #decode({ id, place }: WantedParts, stored: Buffer, { sealer, hasher }: OpenDomain): Buffer | undefined {
+  /** False for a range that is missing or unreadable: each of its chunks may be whole somewhere else. */
+  async #fetch(
+    { pack, offset, lengthBytes }: PackRange,
+    target: Buffer,
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    const { objects } = this.#region
+    const name = packName(pack.id)
+    try {
+      if (objects.getInto !== undefined) await objects.getInto(name, offset, target, signal)
+      else target.set(await objects.get(name, offset, lengthBytes, signal))
+      return true
+    } catch (error) {
+      missingOrCut(error)
+      return false
+    }
+  }
+
+  /**
+   * The chunk if it is whole: seal or checksum, form, length and keyed id. Where all of it is wanted, in its place; else the
+   * decompressor's, until its next call.
+   */
+  #decode({ id, place, parts }: WantedParts, stored: Buffer, { sealer, hasher }: OpenDomain) {
     if (place === undefined) return undefined
     const { plainBytes, crc32 } = place
-    const plain = decodeChunkHere(stored, { id, plainBytes, crc32 }, sealer, this.#decompressor)
+    const whole = parts.find(({ target }) => target.length === plainBytes)
+    const expected = { id, plainBytes, crc32 }
+    const plain = decodeChunkHere(stored, expected, sealer, this.#decompressor, whole?.target)
     return plain !== undefined && hasher.idOf(hashPlain(plain)).equals(id) ? plain : undefined
   }
 
@@ -149,7 +171,7 @@ export class ExportDisk {
         const message = 'The chunk does not fit its place in the map.'
         throw this.#atByte(chunk, new Fault('corrupt', message, { subject: 'store' }))
       }
-      plain.copy(target, 0, from, from + target.length)
+      if (plain !== target) plain.copy(target, 0, from, from + target.length)
     }
   }
 

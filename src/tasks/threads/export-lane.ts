@@ -7,11 +7,15 @@ export interface Lane {
   load: number
 }
 
-/** Asks a thread, counted while it has not answered. */
-export async function askLane<Result>(lane: Lane, ask: ExportAsk): Promise<Result> {
+/** Asks a thread, counted while it has not answered. What is in `transfer` is the thread's from then on. */
+export async function askLane<Result>(
+  lane: Lane,
+  ask: ExportAsk,
+  transfer: readonly ArrayBuffer[] = [],
+): Promise<Result> {
   lane.load++
   try {
-    return await lane.thread.ask<Result>(ask)
+    return await lane.thread.ask<Result>(ask, transfer)
   } finally {
     lane.load--
   }

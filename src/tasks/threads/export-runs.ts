@@ -44,19 +44,24 @@ export interface Item {
   readonly isInRun: boolean
 }
 
-/** [offset, end) in pieces of at most `itemBytes`, none of which is half in a run. */
+/**
+ * [offset, end) in pieces of at most `itemBytes`, none of which is half in a run. Outside of runs none reaches over a cut: there is
+ * one `cutsAt` bytes behind each multiple of `itemBytes`, so that what is stored in one piece is seldom needed for two.
+ */
 export function* cutAtRuns(
   { offsets, lengths }: Runs,
   offset: number,
   end: number,
   itemBytes: number,
+  cutsAt: number,
 ): Iterable<Item> {
   let next = Math.max(0, lastAtMost(offsets, offset))
   for (let at = offset; at < end; ) {
     while (next < offsets.length && endOf(next) <= at) next++
     const runAt = next < offsets.length ? (offsets[next] as number) : end
     const isInRun = runAt <= at && at < end
-    const until = Math.min(end, at + itemBytes, isInRun ? endOf(next) : runAt)
+    const nextCut = (Math.floor((at - cutsAt) / itemBytes) + 1) * itemBytes + cutsAt
+    const until = isInRun ? Math.min(end, at + itemBytes, endOf(next)) : Math.min(end, nextCut, runAt)
     yield { offset: at, lengthBytes: until - at, isInRun }
     at = until
   }

@@ -26,10 +26,13 @@ export class ExportSource {
   readonly dataRuns: Runs
   /** Of the file, the longer runs of zeroes. */
   readonly zeroRuns: Runs
+  /** Where pieces of the file are best cut: as `cutAtRuns` takes it. */
+  readonly cutsAt: number
   readonly #disk: ExportDisk
 
-  private constructor(disk: ExportDisk, layout: FileLayout, dataRuns: Runs) {
+  private constructor(disk: ExportDisk, layout: FileLayout, dataRuns: Runs, chunkBytes: number) {
     this.#disk = disk
+    this.cutsAt = chunksAtOf(layout, chunkBytes)
     this.layout = layout
     this.dataRuns = dataRuns
     this.zeroRuns = zeroRunsOf(layout)
@@ -55,7 +58,8 @@ export class ExportSource {
         ? await new MapDisk(region, disk).extents(0, sizeBytes, signal)
         : extentsOf(dataRuns, sizeBytes)
     const layout = makeLayout(job.format, { sizeBytes, extents, seed: exportSeed(job) })
-    return new ExportSource(new ExportDisk(region, disk), layout, dataRuns ?? runsOf(extents.filter(isData)))
+    const runs = dataRuns ?? runsOf(extents.filter(isData))
+    return new ExportSource(new ExportDisk(region, disk), layout, runs, disk.chunkBytes)
   }
 
   /** A piece of at most a slab, only to be looked at: zeroes that are known are the same memory each time. */
@@ -67,18 +71,33 @@ export class ExportSource {
   /** [offset, offset + lengthBytes) of the file, in memory that is nobody else's. Faults as `ExportDisk.read`. */
   async make(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Buffer<ArrayBuffer>> {
     const slab = Buffer.allocUnsafeSlow(lengthBytes)
+    await this.makeInto(slab, offset, signal)
+    return slab
+  }
+
+  /** Fills `target` with the bytes from `offset` on. Faults as `ExportDisk.read`. */
+  async makeInto(target: Buffer, offset: number, signal?: AbortSignal): Promise<void> {
     const wanted: Wanted[] = []
     let at = 0
-    for (const piece of cut(this.layout, offset, lengthBytes)) {
-      const target = slab.subarray(at, at + piece.lengthBytes)
-      if (piece.is === 'made') target.set(piece.make())
-      else if (piece.is === 'zero') target.fill(0)
-      else wanted.push({ diskOffset: piece.diskOffset, target })
+    for (const piece of cut(this.layout, offset, target.length)) {
+      const part = target.subarray(at, at + piece.lengthBytes)
+      if (piece.is === 'made') part.set(piece.make())
+      else if (piece.is === 'zero') part.fill(0)
+      else wanted.push({ diskOffset: piece.diskOffset, target: part })
       at += piece.lengthBytes
     }
     if (wanted.length > 0) await this.#disk.read(wanted, signal)
-    return slab
   }
+}
+
+/** Where in the file chunks begin: so many bytes behind each multiple of their length, as long as the file has whole chunks. */
+function chunksAtOf({ segments }: FileLayout, chunkBytes: number): number {
+  let at = 0
+  for (const segment of segments) {
+    if (segment.is === 'disk') return (at + chunkBytes - (segment.diskOffset % chunkBytes)) % chunkBytes
+    at += segment.lengthBytes
+  }
+  return 0
 }
 
 function zeroRunsOf({ segments }: FileLayout): Runs {

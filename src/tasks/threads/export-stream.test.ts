@@ -4,6 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import type { Digest, RegionId } from '../../image/ids.ts'
 import type { Lane } from './export-lane.ts'
 import { cutAtRuns, extentsOf, runsOf, SLAB_BYTES } from './export-runs.ts'
+import { ExportSlabs } from './export-slabs.ts'
 import { ExportStream } from './export-stream.ts'
 import type { ExportAsk } from './export-thread.ts'
 import type { RegionPlace } from './region.ts'
@@ -11,8 +12,14 @@ import type { RegionPlace } from './region.ts'
 const MIB = 1024 * 1024
 const SIZE_BYTES = 100 * MIB
 
+/** What the thread answers when it has filled it. */
+const slabOf = ({ ask }: { ask: ExportAsk }) => (ask.is === 'make' ? ask.slab : undefined)
+
 /** A stream over a thread that answers when the test says so. */
-function stand(zeroes: readonly { offset: number; lengthBytes: number }[] = []) {
+function stand(
+  zeroes: readonly { offset: number; lengthBytes: number }[] = [],
+  slabs: ExportSlabs = new ExportSlabs(),
+) {
   const asked: { ask: ExportAsk; answer: PromiseWithResolvers<unknown> }[] = []
   const thread = {
     isOver: false,
@@ -27,7 +34,8 @@ function stand(zeroes: readonly { offset: number; lengthBytes: number }[] = []) 
   const stream = new ExportStream({
     place: {} as RegionPlace,
     job: { regionId: 'r' as RegionId, digest: '' as Digest, diskIndex: 0, format: 'raw' },
-    plan: { sizeBytes: SIZE_BYTES, dataRuns: runsOf([]), zeroRuns: runsOf(zeroes) },
+    plan: { sizeBytes: SIZE_BYTES, dataRuns: runsOf([]), zeroRuns: runsOf(zeroes), cutsAt: 0 },
+    slabs,
     laneFor: () => lane,
     signal: abort.signal,
   })
@@ -37,18 +45,18 @@ function stand(zeroes: readonly { offset: number; lengthBytes: number }[] = []) 
 }
 
 describe('a stream of an export', () => {
-  test('asks 16 MiB ahead of a reader that stands still, and no more', async () => {
+  test('asks for 20 MiB, what a reader that stands still has in hand among them, and no more', async () => {
     const { stream, made } = stand()
     const body = stream.range(0, SIZE_BYTES)[Symbol.asyncIterator]()
     const first = body.next()
     await turn()
-    assert.equal(made().length, 4)
-    for (const { answer } of made()) answer.resolve(new Uint8Array(SLAB_BYTES))
+    assert.equal(made().length, 5)
+    for (const one of made()) one.answer.resolve(slabOf(one))
     await first
     await turn()
-    assert.equal(made().length, 4)
-    await body.next()
     assert.equal(made().length, 5)
+    await body.next()
+    assert.equal(made().length, 6)
   })
 
   test('zeroes do not count as what is asked ahead, but not all of many are asked for', async () => {
@@ -59,7 +67,7 @@ describe('a stream of an export', () => {
     await turn()
     // One MiB before each run of zeroes: all of it is less than what may wait.
     assert.equal(made().length, 10)
-    for (const { answer } of made()) answer.resolve(new Uint8Array(MIB))
+    for (const one of made()) one.answer.resolve(slabOf(one))
     assert.equal((await first).value?.length, MIB)
     await body.return?.()
 
@@ -71,7 +79,7 @@ describe('a stream of an export', () => {
     await turn()
     // Every other piece of 64: there may be millions.
     assert.equal(long.made().length, 32)
-    for (const { answer } of long.made()) answer.resolve(new Uint8Array(4096))
+    for (const one of long.made()) one.answer.resolve(slabOf(one))
     await next
     await reading.return?.()
   })
@@ -84,13 +92,55 @@ describe('a stream of an export', () => {
       for await (const bytes of stream.range(0, 4 * SLAB_BYTES)) got.push(bytes[0] as number)
     })()
     await turn()
-    for (const [i, { answer }] of [...made().entries()].reverse()) {
-      if (i === 2) answer.reject(failure)
-      else answer.resolve(new Uint8Array(SLAB_BYTES).fill(i))
+    for (const [i, one] of [...made().entries()].reverse()) {
+      new Uint8Array(slabOf(one) ?? assert.fail()).fill(i)
+      if (i === 2) one.answer.reject(failure)
+      else one.answer.resolve(slabOf(one))
     }
     await assert.rejects(reading, failure)
     assert.deepEqual(got, [0, 1])
     assert.equal(closes(), 1)
+  })
+
+  test('a slab is used again once the next piece is asked for, and never for two pieces at once', async () => {
+    const { stream, made } = stand()
+    const body = stream.range(0, SIZE_BYTES)[Symbol.asyncIterator]()
+    const open = new Set<ArrayBuffer>()
+    let answered = 0
+    for (let count = 0; count < SIZE_BYTES / SLAB_BYTES; count++) {
+      const next = body.next()
+      await turn()
+      for (const one of made().slice(answered)) {
+        const slab = slabOf(one) ?? assert.fail()
+        assert.ok(!open.has(slab))
+        open.add(slab)
+        new Uint8Array(slab)[0] = answered++
+        one.answer.resolve(slabOf(one))
+      }
+      const bytes = (await next).value as Uint8Array
+      assert.equal(bytes[0], count)
+      // The reader is done with it when it comes again.
+      open.delete(bytes.buffer as ArrayBuffer)
+    }
+    assert.equal((await body.next()).done, true)
+    assert.equal(new Set(made().map(slabOf)).size, 5)
+  })
+
+  test('what was made for a reader who left is used for the next, but not what he had in hand', async () => {
+    const slabs = new ExportSlabs()
+    const first = stand([], slabs)
+    const body = first.stream.range(0, 2 * SLAB_BYTES)[Symbol.asyncIterator]()
+    const next = body.next()
+    await turn()
+    const [inHand, ahead] = first.made()
+    assert(inHand !== undefined && ahead !== undefined)
+    inHand.answer.resolve(slabOf(inHand))
+    await next
+    await body.return?.()
+    ahead.answer.resolve(slabOf(ahead))
+    await turn()
+    assert.equal(slabs.take(), slabOf(ahead))
+    assert.notEqual(slabs.take(), slabOf(inHand))
   })
 
   test('is cancelled while its thread says nothing', async () => {
@@ -109,8 +159,8 @@ describe('a stream of an export', () => {
       for await (const _bytes of stream.range(0, SIZE_BYTES)) break
     })()
     await turn()
-    assert.equal(lane.load, 4)
-    made()[0]?.answer.resolve(new Uint8Array(SLAB_BYTES))
+    assert.equal(lane.load, 5)
+    made()[0]?.answer.resolve(slabOf(made()[0] ?? assert.fail()))
     await reading
     assert.equal(closes(), 1)
   })
@@ -120,9 +170,9 @@ describe('a stream of an export', () => {
     const plain = stand([zeroes])
     const reading = Array.fromAsync(plain.stream.range(0, SIZE_BYTES))
     await turn()
-    plain.made()[0]?.answer.resolve(new Uint8Array(MIB))
+    plain.made()[0]?.answer.resolve(slabOf(plain.made()[0] ?? assert.fail()))
     while (plain.made().length < 2) await turn()
-    plain.made()[1]?.answer.resolve(new Uint8Array(MIB))
+    plain.made()[1]?.answer.resolve(slabOf(plain.made()[1] ?? assert.fail()))
     const lengths = (await reading).map(({ length }) => length)
     // A MiB, 24 slabs of zeroes, what is left of them, a MiB.
     assert.deepEqual(lengths, [MIB, ...Array(24).fill(SLAB_BYTES), 2 * MIB, MIB])
@@ -147,15 +197,19 @@ describe('runs', () => {
       { offset: 10, lengthBytes: 10 },
       { offset: 30, lengthBytes: 5 },
     ])
-    const cuts = (offset: number, end: number) =>
-      [...cutAtRuns(runs, offset, end, 8)].map((item) => [item.offset, item.lengthBytes, item.isInRun])
+    const cuts = (offset: number, end: number, cutsAt = 0) =>
+      [...cutAtRuns(runs, offset, end, 8, cutsAt)].map((item) => [
+        item.offset,
+        item.lengthBytes,
+        item.isInRun,
+      ])
     assert.deepEqual(cuts(0, 40), [
       [0, 8, false],
       [8, 2, false],
       [10, 8, true],
       [18, 2, true],
-      [20, 8, false],
-      [28, 2, false],
+      [20, 4, false],
+      [24, 6, false],
       [30, 5, true],
       [35, 5, false],
     ])
@@ -163,6 +217,14 @@ describe('runs', () => {
     assert.deepEqual(cuts(20, 21), [[20, 1, false]])
     assert.deepEqual(cuts(35, 36), [[35, 1, false]])
     assert.deepEqual(cuts(5, 5), [])
+    assert.deepEqual(cuts(20, 30, 3), [
+      [20, 7, false],
+      [27, 3, false],
+    ])
+    assert.deepEqual(cuts(0, 10, 3), [
+      [0, 3, false],
+      [3, 7, false],
+    ])
   })
 
   test('runs of data tell the extents of their disk', () => {

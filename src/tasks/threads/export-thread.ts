@@ -7,6 +7,7 @@ import type { ExportJob } from '../store-jobs.ts'
 import { cutAtRuns, type Runs, SLAB_BYTES } from './export-runs.ts'
 import { ExportSource } from './export-source.ts'
 import { openRegion, type RegionPlace } from './region.ts'
+import { SpareMemory } from './spare-memory.ts'
 import { answer } from './talk.ts'
 
 /** What the export threads are asked: see `Exports`. `key`: of a stream, between its 'open' and its 'close'. */
@@ -20,9 +21,17 @@ export type ExportAsk =
       readonly job: ExportJob
       readonly dataRuns: Runs
     }
-  /** Bytes of the file; or these as one zstd frame; or their SHA-256. */
+  /** Bytes of the file, at the beginning of `slab`, which is the answer. */
   | {
-      readonly is: 'make' | 'pack' | 'hash'
+      readonly is: 'make'
+      readonly key: number
+      readonly offset: number
+      readonly lengthBytes: number
+      readonly slab: ArrayBuffer
+    }
+  /** Bytes of the file as one zstd frame; or their SHA-256. */
+  | {
+      readonly is: 'pack' | 'hash'
       readonly key: number
       readonly offset: number
       readonly lengthBytes: number
@@ -34,6 +43,8 @@ export interface ExportPlan {
   readonly sizeBytes: number
   readonly dataRuns: Runs
   readonly zeroRuns: Runs
+  /** Where pieces of the file are best cut: as `cutAtRuns` takes it. */
+  readonly cutsAt: number
 }
 
 interface Stream {
@@ -55,6 +66,7 @@ let hashed: { readonly source: ExportSource; readonly slabs: Map<number, Buffer<
 /** Most of a large file is ranges of one length with nothing in them. */
 let lastZeroes: { readonly lengthBytes: number; readonly digest: Buffer } | undefined
 let lastHash: Promise<unknown> = Promise.resolve()
+const spare = new SpareMemory()
 
 function regionOf(place: RegionPlace): Promise<RegionStore> {
   return keep(regions, place.regionId, () => openRegion(place))
@@ -110,7 +122,16 @@ async function reply(ask: ExportAsk): Promise<unknown> {
     case 'hash': {
       const stream = streams.get(ask.key)
       if (stream === undefined) throw new Fault('unavailable', 'This export was closed.')
-      return WAYS[ask.is](await stream.source, ask.offset, ask.lengthBytes, stream.abort.signal)
+      const source = await stream.source
+      const { offset, lengthBytes } = ask
+      const { signal } = stream.abort
+      if (ask.is === 'make') {
+        await make(source, offset, Buffer.from(ask.slab, 0, lengthBytes), signal)
+        return ask.slab
+      }
+      return ask.is === 'pack'
+        ? pack(source, offset, lengthBytes, signal)
+        : hash(source, offset, lengthBytes, signal)
     }
     default:
       throw ask satisfies never
@@ -122,38 +143,47 @@ async function describe(place: RegionPlace, job: ExportJob, known: boolean): Pro
   await (await regionOf(place)).getImage(job.digest)
   if (known) return undefined
   const source = await sourceOf(place, job, undefined)
-  return { sizeBytes: source.layout.sizeBytes, dataRuns: source.dataRuns, zeroRuns: source.zeroRuns }
+  const { layout, dataRuns, zeroRuns, cutsAt } = source
+  return { sizeBytes: layout.sizeBytes, dataRuns, zeroRuns, cutsAt }
 }
 
-const WAYS = {
-  async make(source: ExportSource, offset: number, lengthBytes: number, signal: AbortSignal) {
-    const slab = hashed?.source === source ? hashed.slabs.get(offset) : undefined
-    if (slab?.length !== lengthBytes) return source.make(offset, lengthBytes, signal)
-    hashed?.slabs.delete(offset)
-    return slab
-  },
-  /**
-   * A frame of its own, which tells its length: frames that follow each other are one file to every reader, and several
-   * threads can make them.
-   */
-  async pack(source: ExportSource, offset: number, lengthBytes: number, signal: AbortSignal) {
-    const plain = await source.make(offset, lengthBytes, signal)
-    const packed = zstdCompressSync(plain, {
-      pledgedSrcSize: plain.length,
-      params: {
-        [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL,
-        [constants.ZSTD_c_checksumFlag]: 1,
-      },
-    })
-    // In memory that can be handed over.
-    return packed.byteLength === packed.buffer.byteLength ? packed : Uint8Array.from(packed)
-  },
-  /** One at a time, so that what is kept for the readers of what was hashed stays one range. */
-  hash(source: ExportSource, offset: number, lengthBytes: number, signal: AbortSignal) {
-    const hashing = lastHash.then(() => hashRange(source, offset, lengthBytes, signal))
-    lastHash = hashing.catch(() => {})
-    return hashing
-  },
+async function make(
+  source: ExportSource,
+  offset: number,
+  target: Buffer,
+  signal: AbortSignal,
+): Promise<void> {
+  const slab = hashed?.source === source ? hashed.slabs.get(offset) : undefined
+  if (slab?.length !== target.length) return source.makeInto(target, offset, signal)
+  hashed?.slabs.delete(offset)
+  target.set(slab)
+}
+
+/**
+ * A frame of its own, which tells its length: frames that follow each other are one file to every reader, and several
+ * threads can make them.
+ */
+async function pack(source: ExportSource, offset: number, lengthBytes: number, signal: AbortSignal) {
+  const memory = spare.take(lengthBytes)
+  const plain = memory.subarray(0, lengthBytes)
+  await source.makeInto(plain, offset, signal)
+  const packed = zstdCompressSync(plain, {
+    pledgedSrcSize: lengthBytes,
+    params: {
+      [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL,
+      [constants.ZSTD_c_checksumFlag]: 1,
+    },
+  })
+  spare.give(memory)
+  // In memory that can be handed over.
+  return packed.byteLength === packed.buffer.byteLength ? packed : Uint8Array.from(packed)
+}
+
+/** One at a time, so that what is kept for the readers of what was hashed stays one range. */
+function hash(source: ExportSource, offset: number, lengthBytes: number, signal: AbortSignal) {
+  const hashing = lastHash.then(() => hashRange(source, offset, lengthBytes, signal))
+  lastHash = hashing.catch(() => {})
+  return hashing
 }
 
 async function hashRange(
@@ -166,7 +196,7 @@ async function hashRange(
   const slabs = new Map<number, Buffer<ArrayBuffer>>()
   // What was kept for others is made again where they still want it.
   hashed = undefined
-  const items = [...cutAtRuns(source.zeroRuns, offset, offset + lengthBytes, SLAB_BYTES)]
+  const items = [...cutAtRuns(source.zeroRuns, offset, offset + lengthBytes, SLAB_BYTES, source.cutsAt)]
   if (items.every(({ isInRun }) => isInRun) && lastZeroes?.lengthBytes === lengthBytes)
     return Buffer.from(lastZeroes.digest)
   const made = inOrder(items, HASHED_AHEAD, (item) => source.look(item, signal))
@@ -181,9 +211,9 @@ async function hashRange(
   return digest
 }
 
-/** What a piece of the pool lies in would go with it. */
-answer(reply, (result) =>
-  result instanceof Uint8Array && result.byteLength === result.buffer.byteLength
-    ? [result.buffer as ArrayBuffer]
-    : [],
-)
+/** A slab, or bytes with memory of their own: what a piece of the pool lies in would go with it. */
+answer(reply, (result) => {
+  if (result instanceof ArrayBuffer) return [result]
+  const isOwn = result instanceof Uint8Array && result.byteLength === result.buffer.byteLength
+  return isOwn ? [result.buffer as ArrayBuffer] : []
+})

@@ -34,8 +34,9 @@ const disk = Buffer.concat([
   randomBytes(5 * MIB + 512),
 ])
 
+/** A piece is good until the next one is asked for. */
 async function all(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
-  return Buffer.concat(await Array.fromAsync(body))
+  return Buffer.concat(await Array.fromAsync(body, (piece) => Buffer.from(piece)))
 }
 
 describe('exporting in threads', () => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import type { ExportJob, OnBytes, StoreJobs } from '../store-jobs.ts'
 import type { DigestData } from './export-digest-thread.ts'
 import { askLane, type Lane } from './export-lane.ts'
+import { ExportSlabs } from './export-slabs.ts'
 import { ExportStream } from './export-stream.ts'
 import type { ExportAsk, ExportPlan } from './export-thread.ts'
 import type { RegionPlace } from './region.ts'
@@ -21,6 +22,7 @@ const IDLE_MS = 30_000
  */
 export class Exports {
   readonly #threadCount: number
+  readonly #slabs = new ExportSlabs()
   #lanes: Lane[] = []
   /** What is known of files; an image never changes. */
   readonly #plans = new Map<string, ExportPlan>()
@@ -45,7 +47,8 @@ export class Exports {
     signal: AbortSignal,
   ): Promise<{ readonly sha256: Buffer | undefined; readonly body: AsyncIterable<Uint8Array> }> {
     const plan = await this.#planOf(place, job, signal)
-    const begin = () => new ExportStream({ place, job, plan, laneFor: () => this.#freeLane(), signal })
+    const options = { place, job, plan, slabs: this.#slabs, signal }
+    const begin = () => new ExportStream({ ...options, laneFor: () => this.#freeLane() })
     const use = <Value>(body: AsyncIterable<Value>) => this.#used(body)
     if (what.is === 'packed') return { sha256: undefined, body: use(begin().packed()) }
     const { offset, lengthBytes } = what
@@ -54,7 +57,7 @@ export class Exports {
     assert(lengthBytes <= HASHED_BYTES_MAX)
     // One thread for both: the others have none of it in memory.
     const lane = this.#freeLane()
-    const stream = () => new ExportStream({ place, job, plan, laneFor: () => lane, signal })
+    const stream = () => new ExportStream({ ...options, laneFor: () => lane })
     const sha256 = await this.#using(() => stream().hash(offset, lengthBytes))
     return { sha256, body: use(stream().range(offset, lengthBytes)) }
   }
@@ -74,6 +77,7 @@ export class Exports {
   /** Breaks off whatever is read. */
   async close(): Promise<void> {
     clearTimeout(this.#idle)
+    this.#slabs.clear()
     await Promise.all(this.#lanes.splice(0).map(({ thread }) => thread.close()))
   }
 
