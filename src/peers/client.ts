@@ -1,11 +1,11 @@
 import { Fault, isFault } from '../image/fault.ts'
-import type { PageId } from '../image/ids.ts'
+import type { Digest, PageId } from '../image/ids.ts'
 import { asRegion, checkMap, type Stranger } from '../store/bundle/stranger.ts'
 import { PAGE_BYTES, readPage } from '../store/map.ts'
 import { pageName } from '../store/names.ts'
 import { OpenDomain } from '../store/open-domain.ts'
 import { cachedSource, type PackCache } from '../store/pack-cache.ts'
-import { checkSignature, readSignature } from '../store/signature.ts'
+import { checkSignature, encodeSignature, readSignature } from '../store/signature.ts'
 import { PeerConnection, type PeerTimes } from './connection.ts'
 import { noImage, PeerContent, parseJson } from './content.ts'
 import type { OpenPeerSource, PeerClient, PeerPlace } from './contract.ts'
@@ -15,6 +15,7 @@ import { WORDS_BYTES_MAX } from './words.ts'
 const REGION = /^[a-z][a-z0-9-]{0,31}$/
 const IMAGE = /^[0-9a-z]{17}$/
 const REGION_COUNT_MAX = 1024
+const SIGNATURE_BYTES = encodeSignature(Buffer.alloc(32)).length
 
 /** Connects when it is asked something. */
 export function openPeerClient(place: PeerPlace, times?: Partial<PeerTimes>): PeerClient {
@@ -57,9 +58,13 @@ export const openPeerSource: OpenPeerSource = async (place, regionId, target, di
   const connection = new PeerConnection(place)
   try {
     const content = new PeerContent(connection, regionId, digest)
-    const image = await content.getImage(digest, signal)
-    const secrets = await content.secrets(signal)
-    const signature = await readSignature(content.objects, digest, signal)
+    // What all of them ask first costs a round trip each, and each new connection two: all of it at once.
+    connection.begin()
+    const [image, secrets, signature] = await allOf([
+      content.getImage(digest, signal),
+      content.secrets(signal),
+      askSignature(content, digest, signal),
+    ])
     const maker = new OpenDomain(image.domain, await content.getSecrets(image.domain, signal))
     checkSignature(maker, image, signature)
     const { objects } = content
@@ -90,6 +95,32 @@ export const openPeerSource: OpenPeerSource = async (place, regionId, target, di
     connection.close()
     throw error
   }
+}
+
+/** As `readSignature` reads it, in one round trip where it is there and as long as all of them are. */
+async function askSignature(
+  content: PeerContent,
+  digest: Digest,
+  signal: AbortSignal | undefined,
+): Promise<Buffer> {
+  const { objects } = content
+  const asLong = { size: async () => SIGNATURE_BYTES, get: objects.get }
+  try {
+    return await readSignature(asLong, digest, signal)
+  } catch (error) {
+    if (!isFault(error, 'absent') && !isFault(error, 'corrupt')) throw error
+    return readSignature(objects, digest, signal)
+  }
+}
+
+/** All of them, or the failure of the first in this order that failed, when none of them runs on. */
+async function allOf<Results extends readonly unknown[]>(
+  promises: {
+    readonly [Index in keyof Results]: Promise<Results[Index]>
+  },
+): Promise<Results> {
+  await Promise.allSettled(promises)
+  return Promise.all(promises) as Promise<unknown> as Promise<Results>
 }
 
 /** A region's id is part of paths: what could be none is not asked for. */

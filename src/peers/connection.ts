@@ -1,15 +1,11 @@
 import type { IncomingMessage } from 'node:http'
-import { Agent, request } from 'node:https'
-import type { Duplex } from 'node:stream'
-import { connect, type TLSSocket } from 'node:tls'
+import { request } from 'node:https'
 import { Fault } from '../image/fault.ts'
 import type { PeerPlace } from './contract.ts'
-import { fingerprintOfDer } from './identity.ts'
-import { FAULT_HEADER, PATH, readFaultWords, TLS } from './words.ts'
+import { type ConnectTimes, PinnedAgent, SOCKETS_MAX } from './pinned-agent.ts'
+import { FAULT_HEADER, PATH, readFaultWords } from './words.ts'
 
-export interface PeerTimes {
-  /** For name, connection and TLS together. */
-  readonly connectMs: number
+export interface PeerTimes extends ConnectTimes {
   /** Until an answer begins: a busy peer lets us wait for our turn. */
   readonly headMs: number
   /** Between two pieces of an answer. */
@@ -18,10 +14,12 @@ export interface PeerTimes {
   readonly answerMs: number
 }
 
-const TIMES: PeerTimes = { connectMs: 10_000, headMs: 120_000, idleMs: 30_000, answerMs: 600_000 }
-export const SOCKETS_MAX = 16
-/** Less than the other end keeps one: who closes first does not lose a request on its way. */
-const KEEP_MS = 30_000
+const TIMES: PeerTimes = {
+  ...{ connectMs: 10_000, headMs: 120_000, idleMs: 30_000, answerMs: 600_000 },
+  begunMs: 5_000,
+}
+/** So many are worth having at once; the others are made when there is something to ask. */
+export const BEGUN_MAX = SOCKETS_MAX / 2
 
 /** One question. What answers it has to be of exactly `lengthBytes`, or of `lengthBytesMax` at most. */
 export type Question = {
@@ -47,7 +45,12 @@ export class PeerConnection {
     this.name = place.name
     this.#times = { ...TIMES, ...times }
     this.#origin = new URL(place.url)
-    this.#agent = new PinnedAgent(place, this.#times.connectMs)
+    this.#agent = new PinnedAgent(place, this.#times)
+  }
+
+  /** Begins connections for questions that will soon be asked, so that those do not have to wait for them. Never fails: they will. */
+  begin(): void {
+    this.#agent.begin(this.#host, this.#port, BEGUN_MAX)
   }
 
   /**
@@ -76,6 +79,14 @@ export class PeerConnection {
     this.#agent.destroy()
   }
 
+  get #host(): string {
+    return this.#origin.hostname.replace(/^\[(.*)\]$/, '$1')
+  }
+
+  get #port(): number {
+    return Number(this.#origin.port || 443)
+  }
+
   /** Of a failure of the peer's answers, whatever it is about. */
   garbled(cause?: unknown): Fault {
     return new Fault(
@@ -99,13 +110,12 @@ export class PeerConnection {
   #ask(question: Question, signal: AbortSignal | undefined) {
     return new Promise<{ readonly bytes: Buffer; readonly sizeBytes: number }>((resolve, reject) => {
       signal?.throwIfAborted()
-      const { hostname, port } = this.#origin
       const { method, path, range } = question
       const body = method === 'HEAD' ? undefined : question.body
       const last = range && range.offset + range.lengthBytes - 1
       const asked = request({
-        ...{ agent: this.#agent, method, path: PATH + path, port: port || 443 },
-        host: hostname.replace(/^\[(.*)\]$/, '$1'),
+        ...{ agent: this.#agent, method, path: PATH + path },
+        ...{ host: this.#host, port: this.#port },
         headers: {
           ...(range === undefined ? {} : { Range: `bytes=${range.offset}-${last}` }),
           ...(body === undefined ? {} : { 'Content-Length': body.length }),
@@ -191,7 +201,7 @@ export class PeerConnection {
       absent: `Peer ${name} has no such ${subject === 'store' ? 'object (any more)' : subject} that we may read.`,
       conflict: `The ${subject} of peer ${name} is not available yet. Try again when it is.`,
       full: `Peer ${name} has no room left.`,
-      unavailable: `Peer ${name} cannot read its store now. Its log says why.`,
+      unavailable: `Peer ${name} is busy, or cannot read its store now. If it stays so, its log says why.`,
       corrupt: `Peer ${name} finds its ${subject} damaged. It has to be repaired there.`,
     }[kind]
     // Which region or project it is that we may not read is for it to say, so to us it is the peer that denies.
@@ -211,55 +221,3 @@ const STALE = new Error('the connection was closed while it was idle')
 
 const codeOf = (error: unknown): string =>
   error instanceof Error ? String((error as NodeJS.ErrnoException).code ?? '') : ''
-
-/** Connections to one peer: nothing is sent over one before the certificate at its other end was found to be the right one. */
-class PinnedAgent extends Agent {
-  readonly #place: PeerPlace
-  readonly #connectMs: number
-
-  constructor(place: PeerPlace, connectMs: number) {
-    super({ keepAlive: true, maxSockets: SOCKETS_MAX, maxFreeSockets: SOCKETS_MAX, timeout: KEEP_MS })
-    this.#place = place
-    this.#connectMs = connectMs
-  }
-
-  override createConnection(
-    options: { readonly host?: string | null; readonly port?: string | number | null },
-    done?: (error: Error | null, stream: Duplex) => void,
-  ): undefined {
-    const { name, certificate, key, fingerprint } = this.#place
-    const socket: TLSSocket = connect({
-      ...TLS,
-      ...{ host: options.host ?? '', port: Number(options.port), cert: certificate, key, servername: '' },
-      // The pin below takes the place of authorities and names. That the other end has the certificate's key TLS proves.
-      rejectUnauthorized: false,
-    })
-    const late = setTimeout(() => {
-      const why = `Peer ${name} does not answer (connecting takes too long). See that it runs and can be reached.`
-      socket.destroy(new Fault('unavailable', why, { subject: 'peer' }))
-    }, this.#connectMs)
-    const fail = (error: Error) => {
-      clearTimeout(late)
-      done?.(error, socket)
-    }
-    socket.once('error', fail)
-    socket.once('secureConnect', () => {
-      clearTimeout(late)
-      socket.off('error', fail)
-      const shown = socket.getPeerX509Certificate()
-      if (shown !== undefined && fingerprintOfDer(shown.raw) === fingerprint) return done?.(null, socket)
-      socket.on('error', () => {})
-      socket.destroy()
-      const found = shown === undefined ? 'none' : fingerprintOfDer(shown.raw)
-      done?.(
-        new Fault(
-          'denied',
-          `Peer ${name} shows another certificate than peers.${name}.fingerprint says: ${found}. Ask whoever runs it for the right one, over another way.`,
-          { subject: 'peer' },
-        ),
-        socket,
-      )
-    })
-    return undefined
-  }
-}

@@ -333,7 +333,10 @@ test('a peer has only so many connections', () =>
       const first = await open()
       const second = await open()
       const third = await open()
-      assert.match(Buffer.concat(await third.toArray()).toString(), /^HTTP\/1.1 403 /)
+      assert.match(
+        Buffer.concat(await third.toArray()).toString(),
+        /^HTTP\/1.1 503 .*\r\ncalotype-fault: unavailable peer\r\n/,
+      )
       first.destroy()
       second.destroy()
       // They are counted until the endpoint has seen them go.

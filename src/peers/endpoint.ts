@@ -34,7 +34,7 @@ export interface PeerLimits {
 
 const LIMITS: PeerLimits = {
   requestsMax: 32,
-  connectionsMax: 128,
+  connectionsMax: 256,
   bytesMax: 8 * OBJECT_BYTES_MAX,
   idleMs: 60_000,
   answerMs: 600_000,
@@ -46,7 +46,11 @@ const REQUEST_MS = 60_000
 const CONNECTIONS_MAX = 1024
 const HEAD_BYTES_MAX = 8 * 1024
 /** Told before a word of the client was read. */
-const REFUSAL = `HTTP/1.1 403 Forbidden\r\n${FAULT_HEADER}: denied peer\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`
+const refusal = (status: string, words: string) =>
+  `HTTP/1.1 ${status}\r\n${FAULT_HEADER}: ${words}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`
+const UNKNOWN = refusal('403 Forbidden', 'denied peer')
+/** He comes again when others of his are through. */
+const TOO_MANY = refusal('503 Service Unavailable', 'unavailable peer')
 
 /** What is under way for one peer, over all its connections. */
 interface Guest {
@@ -138,7 +142,8 @@ export async function servePeers(
     const fingerprint = shown === undefined ? '' : fingerprintOfDer(shown.raw)
     const reader = shown === undefined ? undefined : parts.reader(fingerprint)
     const guest = reader === undefined ? undefined : guestOf(reader.name)
-    if (guest === undefined || guest.connectionCount >= limits.connectionsMax) return refuse(socket)
+    if (guest === undefined) return refuse(socket, UNKNOWN)
+    if (guest.connectionCount >= limits.connectionsMax) return refuse(socket, TOO_MANY)
     guest.connectionCount++
     socket.once('close', () => guest.connectionCount--)
     fingerprints.set(socket, fingerprint)
@@ -171,9 +176,9 @@ export async function servePeers(
   }
 }
 
-function refuse(socket: TLSSocket): void {
+function refuse(socket: TLSSocket, answer: string): void {
   socket.on('error', () => {})
-  socket.end(REFUSAL)
+  socket.end(answer)
   // Read and dropped, so that the answer is not lost with a connection that is reset.
   socket.resume()
   const late = setTimeout(() => socket.destroy(), 1000)

@@ -123,6 +123,22 @@ export class IndexDatabase {
     })
   }
 
+  /**
+   * What `body` looks up is of one moment. For many small looks, which otherwise take and release the locks of the log each
+   * time. It writes nothing, and waits for nothing.
+   */
+  reading<Result>(body: () => Result): Result {
+    return guard(() => {
+      this.#database.exec('BEGIN')
+      try {
+        return body()
+      } finally {
+        // SQLite itself ends it on some failures; the failure is what is to be told.
+        if (this.#database.isTransaction) this.#database.exec('COMMIT')
+      }
+    })
+  }
+
   /** SQLite itself would look again after up to a tenth of a second, however short others are. */
   #begin(): void {
     const untilMs = performance.now() + BUSY_MS

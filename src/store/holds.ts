@@ -30,6 +30,15 @@ export class Holds {
     }
   }
 
+  /** As `findChunk` for each. */
+  findChunks(ids: readonly Uint8Array[]): (ChunkHolder | undefined)[] {
+    const all = this.#places.findHolders(ids, this.#sessionId)
+    return ids.map((id, i) => {
+      const found = all[i]
+      return found === undefined || !found.isCommitted || this.#pin(found.number) ? found : this.findChunk(id)
+    })
+  }
+
   /** The number of an object that the session wrote or now relies on. Faults as `findChunk`. */
   findObject(name: ObjectName): number | undefined {
     for (;;) {

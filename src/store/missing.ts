@@ -22,6 +22,8 @@ export interface Batch {
   readonly reusedBytes: number
   /** Stored bytes of chunks that the session has written before. */
   readonly resumedBytes: number
+  /** Numbers of the objects in which chunks were found; with a session it holds them. */
+  readonly foundIn: ReadonlySet<number>
   /** Of the target's index, before it was compared: `IndexDatabase.foreignVersion`. */
   readonly foreignVersion: number
 }
@@ -117,20 +119,22 @@ async function compareBatch(
   sessionId: string | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Batch> {
-  const find = (id: Uint8Array) =>
-    sessionId === undefined ? target.places.findHolder(id, '') : target.holdsOf(sessionId).findChunk(id)
+  const find = (ids: readonly Uint8Array[]) =>
+    sessionId === undefined ? target.places.findHolders(ids, '') : target.holdsOf(sessionId).findChunks(ids)
   const { foreignVersion } = target.database
   const missingIds: Buffer[] = []
   let reusedBytes = 0
   let resumedBytes = 0
+  const foundIn = new Set<number>()
   for (const page of pages) {
-    for (let at = 0; at < page.length; at += ID_BYTES) {
-      if (isZeroId(page, at)) continue
-      const id = page.subarray(at, at + ID_BYTES)
-      if (!seen.claim(id)) continue
-      const place = find(id)
-      if (place === undefined) missingIds.push(id)
-      else if (place.isCommitted) reusedBytes += place.storedBytes
+    const ids = idsOf(page).filter((id) => seen.claim(id))
+    for (const [i, place] of find(ids).entries()) {
+      if (place === undefined) {
+        missingIds.push(ids[i] as Buffer)
+        continue
+      }
+      foundIn.add(place.number)
+      if (place.isCommitted) reusedBytes += place.storedBytes
       else resumedBytes += place.storedBytes
     }
     // A page takes milliseconds to look up; others on this thread get their turn between two.
@@ -139,7 +143,16 @@ async function compareBatch(
   }
   const ids = Buffer.concat(missingIds)
   const missing = await locateAll(source, ids, signal)
-  return { missingIds: ids, missing, reusedBytes, resumedBytes, foreignVersion }
+  return { missingIds: ids, missing, reusedBytes, resumedBytes, foundIn, foreignVersion }
+}
+
+/** Of its chunks that are not all zeroes, as views. */
+function idsOf(page: Buffer): Buffer[] {
+  const ids: Buffer[] = []
+  for (let at = 0; at < page.length; at += ID_BYTES) {
+    if (!isZeroId(page, at)) ids.push(page.subarray(at, at + ID_BYTES))
+  }
+  return ids
 }
 
 /** Where the source has chunks. Throws Fault 'corrupt' if it does not have one of them. */

@@ -13,8 +13,8 @@ export interface PackWriterOptions {
   readonly packBytes?: number
   /** True: packs are hashed on the thread pool, for a thread that has enough to do. That copies each once. */
   readonly isHashedBeside?: boolean
-  /** Called when a pack has become durable, or could not: `unsafeBytes` has fallen. */
-  readonly onSealed?: () => void
+  /** Called when a pack has become durable, or could not, which is undefined: `unsafeBytes` has fallen. */
+  readonly onSealed?: (pack: PackId | undefined) => void
   readonly signal?: AbortSignal
 }
 
@@ -106,10 +106,11 @@ export class PackWriter {
   /** Never rejects: the failure is thrown by the next call. */
   async #store(full: PackBuffer, mark: number): Promise<void> {
     const { region, sessionId, signal, isHashedBeside, onSealed } = this.#options
+    let pack: PackId | undefined
     try {
       const bytes = full.seal()
-      const id = isHashedBeside === true ? await sha256Beside(bytes) : sha256(bytes)
-      await region.putPack(sessionId, full.domain, bytes, full.entries, signal, id as PackId)
+      const id = (isHashedBeside === true ? await sha256Beside(bytes) : sha256(bytes)) as PackId
+      pack = await region.putPack(sessionId, full.domain, bytes, full.entries, signal, id)
       this.durableBytes += bytes.length
       this.durableMark = mark
       full.reset()
@@ -119,7 +120,7 @@ export class PackWriter {
     } finally {
       this.#sealing = undefined
       this.#sealingBytes = 0
-      onSealed?.()
+      onSealed?.(pack)
     }
   }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { Fault } from '../image/fault.ts'
-import type { DomainId } from '../image/ids.ts'
+import type { DomainId, PackId } from '../image/ids.ts'
+import { bindObject } from './capture.ts'
 import { CHUNK_BYTES_MAX, isSealedFor } from './chunk.ts'
 import { ID_BYTES } from './hashes.ts'
 import { inOrder } from './in-order.ts'
@@ -18,6 +19,11 @@ import type { ChunkTable } from './source.ts'
 
 /** More reads at once hide no more latency. */
 const READS_MAX = 16
+/**
+ * So many times as many reads are begun as are under way: one that is done is followed at once by one that was ready, also while
+ * one before it still runs.
+ */
+const BEGUN_FACTOR = 2
 /**
  * Of the region's packs, so large are those that a copy writes: two of them, of which one is on its way to the disk, and what is
  * being read are together no more than one of the usual size. So much at most is moved twice after a kill.
@@ -52,6 +58,10 @@ export class ChunkPull {
   readonly #writers = new Map<DomainId, PackWriter>()
   readonly #addedBytes = new Map<DomainId, number>()
   readonly #domains = new Map<DomainId, OpenDomain>()
+  /** In which chunks were found that did not have to move. */
+  readonly #foundIn = new Set<number>()
+  readonly #packs = new Set<PackId>()
+  #wantedChunkCount = 0
   #pageBytes = 0
   #skippedBytes = 0
   #savedBytes: number
@@ -73,6 +83,7 @@ export class ChunkPull {
     this.#room = new PullRoom({
       unsafeBytes: () => sum([...this.#writers.values()].map((one) => one.unsafeBytes)),
       bytesMax: () => this.#roomBytes(),
+      readsMax: this.#readsMax,
     })
     this.#whole = new WholePacks(options)
     this.#report()
@@ -95,7 +106,7 @@ export class ChunkPull {
     signal?.addEventListener('abort', stop, { once: true })
     try {
       signal?.throwIfAborted()
-      const jobs = inOrder(this.#jobs(batches), this.#readsMax, (job) => this.#fetch(job))
+      const jobs = inOrder(this.#jobs(batches), BEGUN_FACTOR * this.#readsMax, (job) => this.#fetch(job))
       for await (const [job, chunks] of jobs) {
         // It was made durable as a whole, and has left the room.
         if (chunks === undefined) continue
@@ -115,6 +126,21 @@ export class ChunkPull {
     }
   }
 
+  /**
+   * After `run`: the objects in which the session holds every chunk of its batches, those that were missing and those that were
+   * not.
+   */
+  async heldIn(): Promise<Set<number>> {
+    assert.equal(this.movedChunkCount, this.#wantedChunkCount, 'every chunk that is missing was moved')
+    const { target, sessionId } = this.#options
+    const held = new Set(this.#foundIn)
+    for (const [i, pack] of [...this.#packs].entries()) {
+      if (i % LOOKS_PER_TURN === 0) await new Promise(setImmediate)
+      bindObject(target.holdsOf(sessionId), packName(pack), held)
+    }
+    return held
+  }
+
   async abandon(): Promise<void> {
     for (const writer of this.#writers.values()) await writer.abandon()
   }
@@ -130,14 +156,19 @@ export class ChunkPull {
   }
 
   async *#jobs(batches: AsyncIterable<Batch>): AsyncGenerator<Job> {
+    let isBegun = false
     try {
       for await (const batch of batches) {
+        for (const number of batch.foundIn) this.#foundIn.add(number)
         const wanted = await this.#wantedOf(batch)
         for (const { domain } of batch.missing.packs) await this.#learnDomain(domain)
         const isSplit = this.#options.takesPacks === true && this.#options.check === 'seal'
         const { packs, rest } = isSplit ? await this.#whole.split(wanted) : { packs: [], rest: wanted }
         for (const pack of packs) yield { is: 'pack', pack, batch }
-        for (const range of mergeRanges(rest, this.#limits)) yield { is: 'range', range, batch }
+        // Where all end at once the line is idle until the next ones begin to come.
+        const limits = isBegun ? this.#limits : { ...this.#limits, risingCount: this.#readsMax }
+        for (const range of mergeRanges(rest, limits)) yield { is: 'range', range, batch }
+        isBegun ||= rest.length > 0
       }
     } catch (error) {
       this.#room.close(error)
@@ -152,21 +183,29 @@ export class ChunkPull {
     const isAsCompared = target.database.foreignVersion === foreignVersion
     const holds = target.holdsOf(sessionId)
     const wanted: WantedChunk[] = []
-    for (const [position, packIndex] of missing.packIndex.entries()) {
-      if (position % LOOKS_PER_TURN === 0) {
-        await new Promise(setImmediate)
-        signal?.throwIfAborted()
+    const count = missing.packIndex.length
+    for (let from = 0; from < count; from += LOOKS_PER_TURN) {
+      await new Promise(setImmediate)
+      signal?.throwIfAborted()
+      const positions = Array.from({ length: Math.min(LOOKS_PER_TURN, count - from) }, (_, i) => from + i)
+      const found = isAsCompared
+        ? []
+        : holds.findChunks(positions.map((position) => idAt(missingIds, position)))
+      for (const position of positions) {
+        const storedBytes = missing.storedBytes[position] as number
+        const holder = found[position - from]
+        if (holder !== undefined) {
+          this.#foundIn.add(holder.number)
+          this.#skippedBytes += storedBytes
+          this.#savedBytes += storedBytes
+          continue
+        }
+        const pack = missing.packs[missing.packIndex[position] as number]
+        assert(pack !== undefined)
+        wanted.push({ pack, offset: missing.offset[position] as number, storedBytes, position })
       }
-      const storedBytes = missing.storedBytes[position] as number
-      if (!isAsCompared && holds.findChunk(idAt(missingIds, position)) !== undefined) {
-        this.#skippedBytes += storedBytes
-        this.#savedBytes += storedBytes
-        continue
-      }
-      const pack = missing.packs[packIndex]
-      assert(pack !== undefined)
-      wanted.push({ pack, offset: missing.offset[position] as number, storedBytes, position })
     }
+    this.#wantedChunkCount += wanted.length
     return wanted
   }
 
@@ -181,7 +220,9 @@ export class ChunkPull {
     try {
       await this.#room.enter(bytesOf(job))
       if (job.is === 'range') return await this.#fetchRange(job.range, job.batch)
-      if (!(await this.#whole.move(job.pack))) return await this.#fetchRanges(job)
+      const idIn = (chunk: WantedChunk) => idOf(chunk, job.batch)
+      if (!(await this.#whole.move(job.pack, idIn))) return await this.#fetchRanges(job)
+      this.#packs.add(job.pack.pack.id)
       this.movedChunkCount += job.pack.chunks.length
       this.#room.leave(bytesOf(job))
       this.#report()
@@ -241,7 +282,8 @@ export class ChunkPull {
     lengthBytes: number,
   ): Promise<Buffer> {
     const { source, signal } = this.#options
-    const bytes = await source.objects.get(packName(pack.id), offset, lengthBytes, signal)
+    const name = packName(pack.id)
+    const bytes = await this.#room.read(() => source.objects.get(name, offset, lengthBytes, signal))
     this.#movedBytes += bytes.length
     return bytes
   }
@@ -269,7 +311,7 @@ export class ChunkPull {
     let writer = this.#writers.get(domain)
     if (writer === undefined) {
       const { target, sessionId, signal } = this.#options
-      const onSealed = () => this.#sealed()
+      const onSealed = (pack: PackId | undefined) => this.#sealed(pack)
       const [chunkBytes, packBytes] = [CHUNK_BYTES_MAX, this.#packBytes]
       const more = signal === undefined ? {} : { signal }
       const isHashedBeside = this.#options.isHashedBeside === true
@@ -280,7 +322,8 @@ export class ChunkPull {
     return writer
   }
 
-  #sealed(): void {
+  #sealed(pack: PackId | undefined): void {
+    if (pack !== undefined) this.#packs.add(pack)
     this.#report()
     this.#room.look()
   }

@@ -25,8 +25,16 @@ export interface PullOptions {
   readonly takesPacks?: boolean
   /** Packs made here are hashed on the thread pool, while this thread goes on. */
   readonly isHashedBeside?: boolean
-  /** SHA-256 in hexadecimal, made on another thread, which sees memory that is shared. Without, this thread hashes whole packs. */
-  readonly hashBeside?: (bytes: Uint8Array) => Promise<string>
+  /** Begins a hash on another thread, which sees memory that is shared; the next once the digest of the one before is asked for. Without, this thread hashes whole packs. */
+  readonly hashBeside?: () => RunningHash
+}
+
+/** SHA-256 of bytes that come in pieces. */
+export interface RunningHash {
+  /** Each after the one before is done. The piece does not change before the digest is there. */
+  update(piece: Uint8Array): Promise<void> | undefined
+  /** In hexadecimal. */
+  digest(): Promise<string>
 }
 
 export interface PullProgress {

@@ -4,6 +4,8 @@ export interface RoomOptions {
   readonly unsafeBytes: () => number
   /** Bytes on their way and unsafe ones together. */
   readonly bytesMax: () => number
+  /** Reads under way. */
+  readonly readsMax: number
 }
 
 /**
@@ -13,7 +15,9 @@ export interface RoomOptions {
 export class PullRoom {
   readonly #options: RoomOptions
   readonly #waiting: { readonly lengthBytes: number; readonly turn: PromiseWithResolvers<void> }[] = []
+  readonly #readers: PromiseWithResolvers<void>[] = []
   #insideBytes = 0
+  #readCount = 0
   #failure: { readonly error: unknown } | undefined
 
   constructor(options: RoomOptions) {
@@ -26,6 +30,24 @@ export class PullRoom {
     this.#waiting.push({ lengthBytes, turn })
     this.look()
     return turn.promise
+  }
+
+  /** Calls `get` when fewer than `readsMax` are under way, in the order of asking. Rejects once the room is closed. */
+  async read<Result>(get: () => Promise<Result>): Promise<Result> {
+    if (this.#failure !== undefined) throw this.#failure.error
+    if (this.#readCount === this.#options.readsMax) {
+      const turn = Promise.withResolvers<void>()
+      this.#readers.push(turn)
+      await turn.promise
+    } else this.#readCount++
+    try {
+      return await get()
+    } finally {
+      const next = this.#readers.shift()
+      // Whoever comes next has the place that was ours.
+      if (next === undefined) this.#readCount--
+      else next.resolve()
+    }
   }
 
   /** The bytes were handed on. */
@@ -52,6 +74,7 @@ export class PullRoom {
   /** Nobody gets in any more, who waits neither. The first reason counts. */
   close(error: unknown): void {
     this.#failure ??= { error }
+    for (const { reject } of this.#readers.splice(0)) reject(this.#failure.error)
     this.look()
   }
 }

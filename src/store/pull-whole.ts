@@ -3,7 +3,7 @@ import { inOrder } from './in-order.ts'
 import { packName } from './names.ts'
 import { PACK_HEADER_BYTES, type PackEntry, packBytesOf, parsePackContent } from './pack.ts'
 import { pageMemory } from './page-memory.ts'
-import type { PullOptions } from './pull-options.ts'
+import type { PullOptions, RunningHash } from './pull-options.ts'
 import type { WantedChunk } from './ranges.ts'
 import { missingOrCut } from './read-chunk.ts'
 import type { PackRef } from './source.ts'
@@ -15,8 +15,8 @@ export interface WantedPack {
   readonly chunks: readonly WantedChunk[]
 }
 
-/** Reads of one pack at once. */
-const READS_MAX = 4
+/** Reads at once: out of the page cache two are faster than the hash, which more of them would only keep from the processor. */
+const READS_MAX = 2
 const READ_BYTES = 2 * 1024 * 1024
 /** Hashed at a time where this thread hashes, in a third of a millisecond: it also writes packs, in many small steps. */
 const HASHED_BYTES = 512 * 1024
@@ -26,11 +26,14 @@ const PACK_SLACK_BYTES = 1024 * 1024
 /**
  * Packs taken as they are, of a source of this host whose writers are our own: their hash is their name, so one pass over
  * the bytes proves that they are what was written, and nothing has to be packed anew. Several are moved at once, as many
- * as the caller lets in: one is read and hashed while others are made durable, so the disk has always something to do.
+ * as the caller lets in: one is read and hashed while others are made durable, so the disk has always something to do. Two that
+ * are read at once would both come late.
  */
 export class WholePacks {
   readonly #options: PullOptions
   readonly #spare: Buffer[] = []
+  /** Settles when what was asked for so far is read. Never rejects. */
+  #reading: Promise<unknown> = Promise.resolve()
   /** Of the chunks in packs that are durable. */
   durableBytes = 0
   /** Of packs that were read, right or wrong. */
@@ -63,16 +66,18 @@ export class WholePacks {
   }
 
   /**
-   * The pack is durable in the target when it resolves to true. False where anything about it is wrong: then its chunks are to
-   * be looked at one by one.
+   * The pack is durable in the target when it resolves to true. False where anything about it is wrong, or it holds another chunk
+   * than the one that is wanted of a place: then its chunks are to be looked at one by one.
    */
-  async move({ pack, sizeBytes, chunks }: WantedPack): Promise<boolean> {
+  async move(wanted: WantedPack, idOf: (chunk: WantedChunk) => Uint8Array): Promise<boolean> {
     const { target, sessionId, signal } = this.#options
+    const { pack, sizeBytes, chunks } = wanted
     const memory = this.#takeMemory(sizeBytes)
     const bytes = memory.subarray(0, sizeBytes)
     try {
-      const entries = await this.#read(pack, bytes)
-      if (entries === undefined) return false
+      const entries = await this.#read(pack, bytes).catch(missingOrCut)
+      const isWanted = (entry: PackEntry, i: number) => entry.id.equals(idOf(chunks[i] as WantedChunk))
+      if (entries?.length !== chunks.length || !entries.every(isWanted)) return false
       await target.putPack(sessionId, pack.domain, bytes, entries, signal, pack.id)
       this.durableBytes += chunks.reduce((sum, { storedBytes }) => sum + storedBytes, 0)
       return true
@@ -83,35 +88,52 @@ export class WholePacks {
 
   /** Fills `bytes` with the pack, and answers what is in it once they are proven; undefined where they are not. */
   async #read(pack: PackRef, bytes: Buffer): Promise<readonly PackEntry[] | undefined> {
+    const turn = this.#reading.then(() => this.#fill(pack, bytes))
+    this.#reading = turn.catch(() => {})
+    // The next pack is read while the last bytes of this one are hashed.
+    const { digest } = await turn
+    if ((await digest) !== pack.id) return undefined
+    const { domain, entries } = parsePackContent(pack.id, bytes)
+    return domain === pack.domain ? entries : undefined
+  }
+
+  /** Reads all of the pack; its digest may come later. */
+  async #fill(pack: PackRef, bytes: Buffer): Promise<{ readonly digest: Promise<string> }> {
     const { source, signal } = this.#options
     const offsets = Array.from({ length: Math.ceil(bytes.length / READ_BYTES) }, (_, i) => i * READ_BYTES)
     const name = packName(pack.id)
     const read = async (offset: number) => {
-      const target = bytes.subarray(offset, offset + READ_BYTES)
-      if (source.objects.getInto !== undefined) await source.objects.getInto(name, offset, target, signal)
-      else target.set(await source.objects.get(name, offset, target.length, signal))
+      const piece = bytes.subarray(offset, offset + READ_BYTES)
+      if (source.objects.getInto !== undefined) await source.objects.getInto(name, offset, piece, signal)
+      else piece.set(await source.objects.get(name, offset, piece.length, signal))
+      return piece
     }
-    try {
-      for await (const _ of inOrder(offsets, READS_MAX, read)) signal?.throwIfAborted()
-      this.movedBytes += bytes.length
-      if ((await this.#hash(bytes)) !== pack.id) return undefined
-      const { domain, entries } = parsePackContent(pack.id, bytes)
-      return domain === pack.domain ? entries : undefined
-    } catch (error) {
-      return missingOrCut(error)
+    const hash = this.#beginHash()
+    for await (const [, piece] of inOrder(offsets, READS_MAX, read)) {
+      signal?.throwIfAborted()
+      await hash.update(piece)
     }
+    this.movedBytes += bytes.length
+    const digest = hash.digest()
+    // Awaited in a moment; until then a failure must not count as unhandled.
+    digest.catch(() => {})
+    return { digest }
   }
 
-  async #hash(bytes: Buffer): Promise<string> {
+  #beginHash(): RunningHash {
     const { hashBeside, signal } = this.#options
-    if (hashBeside !== undefined) return hashBeside(bytes)
+    if (hashBeside !== undefined) return hashBeside()
     const hash = createHash('sha256')
-    for (let at = 0; at < bytes.length; at += HASHED_BYTES) {
-      hash.update(bytes.subarray(at, at + HASHED_BYTES))
-      await new Promise(setImmediate)
-      signal?.throwIfAborted()
+    return {
+      async update(piece) {
+        for (let at = 0; at < piece.length; at += HASHED_BYTES) {
+          hash.update(piece.subarray(at, at + HASHED_BYTES))
+          await new Promise(setImmediate)
+          signal?.throwIfAborted()
+        }
+      },
+      digest: async () => hash.digest('hex'),
     }
-    return hash.digest('hex')
   }
 
   /** Used again and again, by direct writes and by the thread that hashes. */

@@ -100,10 +100,22 @@ test('packs that another thread hashes are the same, from the first to the last;
     const packsOf = async (region: TestRegion) =>
       (await objectNames(region.objects)).filter((name) => name.startsWith('packs/'))
     let hashedBytes = 0
-    const hashBeside = async (bytes: Uint8Array) => {
-      assert.ok(bytes.buffer instanceof SharedArrayBuffer)
-      hashedBytes += bytes.length
-      return sha256(bytes)
+    let runningCount = 0
+    const hashBeside = () => {
+      assert.equal(++runningCount, 1)
+      const pieces: Uint8Array[] = []
+      return {
+        update(piece: Uint8Array) {
+          assert.ok(piece.buffer instanceof SharedArrayBuffer)
+          hashedBytes += piece.length
+          pieces.push(piece)
+          return undefined
+        },
+        async digest() {
+          runningCount--
+          return sha256(Buffer.concat(pieces))
+        },
+      }
     }
     const { chunksMoved } = await pullImage({ ...options, target: two.store, hashBeside })
     assert.equal(chunksMoved, 40)
@@ -111,7 +123,7 @@ test('packs that another thread hashes are the same, from the first to the last;
     assert.deepEqual(await packsOf(two), await packsOf(one))
     await assertHolds(two.store, digest, disks)
     await assertSound(two)
-    const wrong = async () => 'ab'.repeat(32)
+    const wrong = () => ({ update: () => undefined, digest: async () => 'ab'.repeat(32) })
     assert.equal(
       (await pullImage({ ...options, target: three.store, hashBeside: wrong })).chunksMoved,
       chunksMoved,

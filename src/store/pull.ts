@@ -10,7 +10,6 @@ import { pageName, signatureName } from './names.ts'
 import { OpenDomain } from './open-domain.ts'
 import { ChunkPull } from './pull-chunks.ts'
 import type { PullOptions, PullPlan } from './pull-options.ts'
-import type { RegionStore } from './region.ts'
 import { checkSignature, readSignature } from './signature.ts'
 import type { ReadOnlyRegion } from './source.ts'
 
@@ -25,6 +24,8 @@ export interface PullResult {
   readonly bytesReused: number
 }
 
+/** Looking up so many objects takes a few milliseconds. */
+const LOOKS_PER_TURN = 256
 /** Where the source has so many missing chunks is kept, 60 MB of places; of more it is asked again on the way. */
 const KEPT_CHUNKS_MAX = 1024 * 1024
 
@@ -35,7 +36,8 @@ const KEPT_CHUNKS_MAX = 1024 * 1024
 export async function planPull(
   options: Pick<PullOptions, 'source' | 'target' | 'digest' | 'signal'> & { readonly sessionId?: string },
 ): Promise<PullPlan> {
-  return (await prepare(options, options.sessionId)).plan
+  const signed = await getSignedImage(options.source, options.digest, options.signal)
+  return (await prepare(options, signed, options.sessionId)).plan
 }
 
 /** The image, of the digest asked for and signed with its domain's keys, and the signature object's bytes. */
@@ -51,30 +53,32 @@ export async function getSignedImage(source: ReadOnlyRegion, digest: Digest, sig
 }
 
 async function prepare(
-  options: Pick<PullOptions, 'source' | 'target' | 'digest' | 'signal' | 'limits'>,
+  options: Pick<PullOptions, 'source' | 'target' | 'signal' | 'limits'>,
+  { image }: { readonly image: ImageContent },
   sessionId: string | undefined,
 ) {
-  const { source, target, digest, signal } = options
+  const { source, target, signal } = options
   const keptChunksMax = options.limits?.keptChunksMax ?? KEPT_CHUNKS_MAX
-  const { image, signature } = await getSignedImage(source, digest, signal)
   const pages = new ImagePages(source, target, sessionId)
   let reusedBytes = 0
   let resumedBytes = 0
   let missingBytes = 0
   let missingChunkCount = 0
   let batches: Batch[] | undefined = []
+  const foundIn = new Set<number>()
   for await (const batch of compareImage(image, pages, source, target, sessionId, signal)) {
     reusedBytes += batch.reusedBytes
     resumedBytes += batch.resumedBytes
     missingBytes += batch.missing.storedBytes.reduce((sum, one) => sum + one, 0)
     missingChunkCount += batch.missing.storedBytes.length
     if (missingChunkCount > keptChunksMax) batches = undefined
+    for (const number of batch.foundIn) foundIn.add(number)
     if (batch.missingIds.length > 0) batches?.push(batch)
   }
   const missingPageBytes = pages.missing.size * PAGE_BYTES
   resumedBytes += pages.resumedBytes
   const plan = { image, reusedBytes, resumedBytes, missingBytes, missingChunkCount, missingPageBytes }
-  return { plan, pages, signature, batches }
+  return { plan, pages, batches, foundIn }
 }
 
 /**
@@ -89,10 +93,11 @@ export async function pullImage(options: PullOptions): Promise<PullResult> {
   const { source, target, digest, sessionId, signal } = options
   const held = await takeHeld(options)
   if (held !== undefined) return { image: held, bytesMoved: 0, chunksMoved: 0, bytesReused: 0 }
-  const { image: content } = await getSignedImage(source, digest, signal)
+  const signed = await getSignedImage(source, digest, signal)
+  const { image: content, signature } = signed
   await target.openSession(sessionId, content.domain, signal)
   await target.adoptDomain(content.domain, source, signal)
-  const { plan, pages, signature, batches } = await prepare(options, sessionId)
+  const { plan, pages, batches, foundIn } = await prepare(options, signed, sessionId)
   const comparedBytes = pages.movedBytes
   const pull = new ChunkPull(options, plan, comparedBytes)
   const compare = () => compareImage(content, pages, source, target, sessionId, signal)
@@ -113,13 +118,8 @@ export async function pullImage(options: PullOptions): Promise<PullResult> {
   }
   const { bytes } = encodeImage(content)
   await target.putObject(sessionId, signatureName(digest), signature, signal)
-  await target.putImage(
-    sessionId,
-    digest,
-    bytes,
-    await needsOf(target, sessionId, digest, content, signal),
-    signal,
-  )
+  const chunksIn = foundIn.union(await pull.heldIn())
+  await target.putImage(sessionId, digest, bytes, await needsOf(options, content, chunksIn), signal)
   const ref = options.ref && (await target.putRef(sessionId, { ...options.ref, digests: [digest] }, signal))
   signal?.throwIfAborted()
   target.commitSession(sessionId, ref === undefined ? [] : [ref])
@@ -151,22 +151,25 @@ async function takeHeld({ target, digest, sessionId, ref, signal }: PullOptions)
   }
 }
 
-/** The objects that the image needs in the target, all of them held by the session (I1). */
+/** The objects that the image needs in the target, all of them held by the session (I1): its chunks are in `chunksIn`. */
 async function needsOf(
-  target: RegionStore,
-  sessionId: string,
-  digest: Digest,
+  { target, sessionId, digest, signal }: PullOptions,
   image: ImageContent,
-  signal: AbortSignal | undefined,
+  chunksIn: ReadonlySet<number>,
 ): Promise<Set<number>> {
   const holds = target.holdsOf(sessionId)
   const bound = new Set<number>()
   bindObject(holds, signatureName(digest), bound)
   const pages = new Set(image.disks.flatMap((disk) => disk.pages))
   pages.delete(ZERO_PAGE)
-  const read = (id: PageId) => readPage(target.objects, id, signal)
-  for await (const [id, page] of inOrder(pages, target.objects.traits.callsMax, read)) {
+  for (const [i, id] of [...pages].entries()) {
+    if (i % LOOKS_PER_TURN === 0) await new Promise(setImmediate)
     bindObject(holds, pageName(id), bound)
+  }
+  if (![...chunksIn].some((number) => target.places.isDamaged(number))) return bound.union(chunksIn)
+  // Something that was relied on, or was there under the name of what was brought, is bad: each chunk is looked up again.
+  const read = (id: PageId) => readPage(target.objects, id, signal)
+  for await (const [, page] of inOrder(pages, target.objects.traits.callsMax, read)) {
     bindChunks(holds, page, 0, bound)
     await new Promise(setImmediate)
   }

@@ -50,3 +50,15 @@ test('neighbours are one read', () => {
     [[0, 400]],
   )
 })
+
+test('at the beginning they rise to their size', () => {
+  const [pack] = packs
+  assert(pack !== undefined)
+  const wanted = Array.from({ length: 60 }, (_, position) => {
+    return { pack, offset: position * 50, storedBytes: 50, position }
+  })
+  assert.deepEqual(
+    mergeRanges(wanted, { ...limits, risingCount: 4 }).map(({ lengthBytes }) => lengthBytes),
+    [250, 500, 750, 1000, 500],
+  )
+})

@@ -22,6 +22,11 @@ export interface RangeLimits {
   /** Unwanted bytes of a read, as a share of the wanted ones. */
   readonly overReadShareMax: number
   readonly rangeBytesMax: number
+  /**
+   * So many ranges at the beginning rise to that size in even steps: those that are read at once and share a line then end
+   * one after the other. A single chunk may be larger.
+   */
+  readonly risingCount?: number
 }
 
 export const RANGE_LIMITS: RangeLimits = {
@@ -37,7 +42,7 @@ export const RANGE_LIMITS: RangeLimits = {
 export const PULL_LIMITS: RangeLimits = {
   gapBytesMax: 64 * 1024,
   overReadShareMax: 0.01,
-  rangeBytesMax: 2 * 1024 * 1024,
+  rangeBytesMax: 1024 * 1024,
 }
 
 /**
@@ -47,6 +52,7 @@ export const PULL_LIMITS: RangeLimits = {
 export function mergeRanges(wanted: readonly WantedChunk[], limits: RangeLimits = RANGE_LIMITS): PackRange[] {
   const byPack = Map.groupBy(wanted, (chunk) => chunk.pack)
   const ranges: PackRange[] = []
+  const bytesMax = () => limits.rangeBytesMax * Math.min(1, (ranges.length + 1) / (limits.risingCount ?? 1))
   for (const [pack, chunks] of byPack) {
     chunks.sort((a, b) => a.offset - b.offset)
     let open: { offset: number; end: number; usefulBytes: number; chunks: WantedChunk[] } | undefined
@@ -62,7 +68,7 @@ export function mergeRanges(wanted: readonly WantedChunk[], limits: RangeLimits 
         if (
           chunk.offset - open.end <= limits.gapBytesMax &&
           lengthBytes - usefulBytes <= usefulBytes * limits.overReadShareMax &&
-          lengthBytes <= limits.rangeBytesMax
+          lengthBytes <= bytesMax()
         ) {
           open.end = end
           open.usefulBytes = usefulBytes

@@ -161,7 +161,11 @@ export class RegionStore implements ReadOnlyRegion {
 
   /** Source: ReadOnlyRegion. */
   locate(ids: Uint8Array): Promise<ChunkTable> {
-    return tableOf(ids, (id) => this.places.find(id)[0])
+    return tableOf(
+      ids,
+      (id) => this.places.findFirst(id),
+      (looks) => this.database.reading(looks),
+    )
   }
 
   /** The committed image. Throws Fault 'absent' also for an image that a session has written and not committed. */
@@ -347,12 +351,17 @@ export class RegionStore implements ReadOnlyRegion {
     throw stuck(name)
   }
 
+  /** Another thread has aborted the session: nothing is believed any more of what it holds. */
+  forgetSession(id: string): void {
+    this.#holds.delete(id)
+  }
+
   /**
    * Removes every object that the session wrote, except those that somebody committed or another session holds.
    * The session's threads must have ended. May run again after a crash; an unknown session is no fault.
    */
   async abortSession(id: string, signal?: AbortSignal): Promise<void> {
-    this.#holds.delete(id)
+    this.forgetSession(id)
     for (const object of this.journal.beginAbort(id)) {
       signal?.throwIfAborted()
       await this.erase(object, undefined, id)

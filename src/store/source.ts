@@ -38,10 +38,17 @@ export interface ReadOnlyRegion {
   forget?(name: ObjectName, offset: number, lengthBytes: number): Promise<void>
 }
 
-/** The table that a lookup answers for each id in turn; others on this thread get their turn between a thousand. */
+/** Looking up so many takes a few milliseconds. */
+const LOOKS_PER_TURN = 1024
+
+/**
+ * The table that a lookup answers for each id in turn; others on this thread get their turn between a thousand. `looking` is
+ * around those of one turn.
+ */
 export async function tableOf(
   ids: Uint8Array,
   find: (id: Uint8Array) => ChunkPlace | undefined,
+  looking: (looks: () => void) => void = (looks) => looks(),
 ): Promise<ChunkTable> {
   const count = ids.length / ID_BYTES
   const packs: PackRef[] = []
@@ -54,10 +61,9 @@ export async function tableOf(
     plainBytes: new Uint32Array(count),
     crc32: new Uint32Array(count),
   }
-  for (let i = 0; i < count; i++) {
-    if (i % 1024 === 1023) await new Promise(setImmediate)
+  const look = (i: number) => {
     const place = find(ids.subarray(i * ID_BYTES, (i + 1) * ID_BYTES))
-    if (place === undefined) continue
+    if (place === undefined) return
     let position = positions.get(place.pack)
     if (position === undefined) {
       position = packs.push({ id: place.pack, domain: place.domain }) - 1
@@ -68,6 +74,12 @@ export async function tableOf(
     table.storedBytes[i] = place.storedBytes
     table.plainBytes[i] = place.plainBytes
     table.crc32[i] = place.crc32
+  }
+  for (let from = 0; from < count; from += LOOKS_PER_TURN) {
+    if (from > 0) await new Promise(setImmediate)
+    looking(() => {
+      for (let i = from; i < Math.min(count, from + LOOKS_PER_TURN); i++) look(i)
+    })
   }
   return table
 }

@@ -5,8 +5,7 @@ import type { RegionId } from '../../image/ids.ts'
 import type { PeerPlace } from '../../peers/contract.ts'
 import type { OnBytes, PullEstimate, PulledBytes, PullJob, StoreJobs, WrittenImage } from '../store-jobs.ts'
 import type { CopyPlaces, SourcePlace } from './copy-source.ts'
-import type { PlanPullData } from './plan-pull-thread.ts'
-import type { PullData } from './pull-thread.ts'
+import { CopyThreads } from './copy-threads.ts'
 import type { RegionPlace } from './region.ts'
 import type { RekeyData } from './rekey-thread.ts'
 import { runThread } from './thread.ts'
@@ -22,11 +21,12 @@ const CACHE_BYTES_MAX = 2 * 1024 * 1024 * 1024
 /** The next copy of a batch begins a moment after the last one ended; then nobody wants what was kept any more. */
 const CACHE_IDLE_MS = 60_000
 
-const entry = (name: string) => new URL(`./${name}-thread.ts`, import.meta.url)
+const REKEY = new URL('./rekey-thread.ts', import.meta.url)
 
-/** Copies, each in a thread of its own, and what those of one image keep for each other. */
+/** Copies, each in a thread of its own (`CopyThreads`), and what those of one image keep for each other. */
 export class CopyJobs implements Pick<StoreJobs, 'pull' | 'planPull' | 'rekey'> {
   readonly #options: CopyJobsOptions
+  readonly #threads = new CopyThreads()
   #sharedCount = 0
   #idle: NodeJS.Timeout | undefined
 
@@ -37,21 +37,23 @@ export class CopyJobs implements Pick<StoreJobs, 'pull' | 'planPull' | 'rekey'> 
   pull = async (job: PullJob, onBytes: OnBytes, signal: AbortSignal): Promise<PulledBytes> => {
     const { digest, sessionId, ref, isShared } = job
     const run = (cache: CopyPlaces['cache']) => {
-      const data: PullData = { places: { ...this.#placesOf(job), cache }, job: { digest, sessionId, ref } }
-      return runThread<PulledBytes>(entry('pull'), data, { signal, onNews: onBytes })
+      const places = { ...this.#placesOf(job), cache }
+      const ask = { is: 'pull', places, job: { digest, sessionId, ref } } as const
+      return this.#threads.pull<PulledBytes>(ask, { signal, onNews: onBytes })
     }
     return isShared ? this.#withCache(run) : run(undefined)
   }
 
   planPull: StoreJobs['planPull'] = async (job, signal) => {
-    const data: PlanPullData = { places: this.#placesOf(job), sessionId: job.sessionId }
-    return runThread<PullEstimate>(entry('plan-pull'), data, { signal })
+    const { sessionId } = job
+    const ask = { is: 'plan', places: this.#placesOf(job), sessionId } as const
+    return this.#threads.plan<PullEstimate>(ask, sessionId !== undefined, { signal })
   }
 
   rekey: StoreJobs['rekey'] = async (job, onBytes, signal) => {
     const { digest, sessionId, ref, domain } = job
     const data: RekeyData = { places: this.#placesOf(job), job: { digest, sessionId, ref, domain } }
-    return runThread<WrittenImage>(entry('rekey'), data, { signal, onNews: onBytes })
+    return runThread<WrittenImage>(REKEY, data, { signal, onNews: onBytes })
   }
 
   /** What a server before this one left. */
@@ -61,6 +63,7 @@ export class CopyJobs implements Pick<StoreJobs, 'pull' | 'planPull' | 'rekey'> 
 
   async close(): Promise<void> {
     clearTimeout(this.#idle)
+    await this.#threads.close()
     if (this.#sharedCount === 0) await this.#empty()
   }
 
