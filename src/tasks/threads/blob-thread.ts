@@ -12,6 +12,12 @@ export type BlobAsk =
   | { readonly is: 'write'; readonly key: number; readonly bytes: Uint8Array }
   | { readonly is: 'checkpoint' | 'digest'; readonly key: number }
   | { readonly is: 'close'; readonly key: number }
+  | LetGoAsk
+
+/** A session that is let go of, with all that it has written; or a ref. */
+export type LetGoAsk =
+  | { readonly is: 'abort'; readonly place: RegionPlace; readonly sessionId: string }
+  | { readonly is: 'release'; readonly place: RegionPlace; readonly holder: string }
 
 interface Open {
   readonly region: RegionStore
@@ -38,7 +44,10 @@ async function open({ place, job }: Extract<BlobAsk, { is: 'open' }>): Promise<O
   }
 }
 
-async function work({ sink, hash }: Open, ask: Exclude<BlobAsk, { is: 'open' | 'close' }>): Promise<unknown> {
+async function work(
+  { sink, hash }: Open,
+  ask: Exclude<BlobAsk, LetGoAsk | { is: 'open' | 'close' }>,
+): Promise<unknown> {
   switch (ask.is) {
     case 'write':
       hash?.update(ask.bytes)
@@ -52,7 +61,18 @@ async function work({ sink, hash }: Open, ask: Exclude<BlobAsk, { is: 'open' | '
   }
 }
 
+async function letGo(ask: LetGoAsk): Promise<void> {
+  const region = await openRegion(ask.place)
+  try {
+    if (ask.is === 'abort') await region.abortSession(ask.sessionId)
+    else await region.dropRef(ask.holder)
+  } finally {
+    region.close()
+  }
+}
+
 answer<BlobAsk>(async (ask) => {
+  if (ask.is === 'abort' || ask.is === 'release') return letGo(ask)
   if (ask.is === 'open') {
     const opening = open(ask)
     writers.set(ask.key, opening)

@@ -1,6 +1,6 @@
 import { Fault } from '../../image/fault.ts'
 import type { BlobJob, BlobMap, BlobWriter } from '../store-jobs.ts'
-import type { BlobAsk } from './blob-thread.ts'
+import type { BlobAsk, LetGoAsk } from './blob-thread.ts'
 import type { RegionPlace } from './region.ts'
 import { TalkingThread } from './talk.ts'
 
@@ -12,7 +12,7 @@ const SLAB_BYTES = 1024 * 1024
 const AHEAD_COUNT = 3
 const IDLE_MS = 30_000
 
-/** The writers of all blobs of the process, in one thread that is there while it is needed. */
+/** The writers of all blobs of the process, in one thread that is there while it is needed. Lets go of what came of them, too. */
 export class Blobs {
   #thread: TalkingThread | undefined
   #openCount = 0
@@ -42,6 +42,23 @@ export class Blobs {
       throw error
     }
     return writerOf(ask, key, () => this.#left())
+  }
+
+  /**
+   * Lets go of something where the thread is there already; false where it is not. Of many files that are refused at once, the waits
+   * for the disk then are not those of whoever answers requests.
+   */
+  async letGo(ask: LetGoAsk): Promise<boolean> {
+    const thread = this.#thread
+    if (thread === undefined || thread.isOver) return false
+    this.#openCount++
+    clearTimeout(this.#idle)
+    try {
+      await thread.ask<void>(ask)
+      return true
+    } finally {
+      this.#left()
+    }
   }
 
   async close(): Promise<void> {

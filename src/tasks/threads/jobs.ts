@@ -218,7 +218,8 @@ export function createJobs(options: JobsOptions): StoreJobs {
       await (await storeOf(regionId)).setRef(ref)
     },
     async release(regionId, holder) {
-      await (await storeOf(regionId)).dropRef(holder)
+      const isLetGo = await blobs.letGo({ is: 'release', place: placeOf(regionId), holder })
+      if (!isLetGo) await (await storeOf(regionId)).dropRef(holder)
     },
     async refs(regionId) {
       return (await storeOf(regionId)).listRefs()
@@ -305,7 +306,14 @@ export function createJobs(options: JobsOptions): StoreJobs {
     readBundle: (place, signers, signal) => readBundle(bundles, place, signers, signal),
     pullBundle: (job, onBytes, signal) => pullBundle(bundles, job, onBytes, signal),
     async abort(regionId, sessionId) {
-      await (await storeOf(regionId)).abortSession(sessionId)
+      const isLetGo = await blobs.letGo({ is: 'abort', place: placeOf(regionId), sessionId })
+      if (!isLetGo) {
+        await (await storeOf(regionId)).abortSession(sessionId)
+        return
+      }
+      const store = await stores.get(regionId)
+      // What this thread thinks that the session holds.
+      store?.forgetSession(sessionId)
     },
     async close() {
       closing = true
