@@ -95,7 +95,7 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   onClose(() => intake.reader.closeAll())
   const { createEventLog } = await import('./tasks/events.ts')
   const events = createEventLog({ catalog, clock })
-  const { atOnce, attempts, acrossProjects, repeatMinutes } = settings.copies
+  const { atOnce, attempts, acrossProjects, repeatMinutes, pausedDays } = settings.copies
   const limits = new Map(settings.regions.map((region) => [region.id, region.copyBytesPerSecond]))
   const pace: CopyPace = { atOnce, limitOf: (regionId) => limits.get(regionId) }
   const taskParts = {
@@ -114,12 +114,15 @@ async function joinParts(settings: Settings, onClose: (closer: () => unknown) =>
   const following = createWebhookParts(settings, { catalog, events, key: transfersKey, clock, log: note })
   const peers = createPeerClients(knownPeers)
   onClose(() => peers.close())
+  const { createSourceLook } = await import('./tasks/source-look.ts')
   const { gateway, sweep, replicate, admitWebhook } = await createWire(
     {
+      sources: createSourceLook(places),
       ...{ events, webhooks: following.webhooks, peers },
       copies: {
         ...{ ...pace, acrossProjects },
         repeatMs: repeatMinutes === 'off' ? undefined : repeatMinutes * MINUTE_MS,
+        pausedMs: pausedDays === 'off' ? undefined : pausedDays * DAY_MS,
       },
       catalog,
       host,

@@ -62,6 +62,7 @@ test('the defaults', () => {
     copies: {
       ...{ atOnce: 4, attempts: 60, repeatMinutes: 10, acrossProjects: 'reference' },
       cacheBytes: 2 ** 31,
+      pausedDays: 30,
     },
     peering: { listen: 'off' },
     peers: [],
@@ -139,6 +140,7 @@ test('every setting can be given each way its row says, and an error names that 
     'copies.repeatMinutes': 'off',
     'copies.acrossProjects': 'rekey',
     'copies.cacheBytes': '0',
+    'copies.pausedDays': 'off',
     'peering.listen': '[::1]:0',
     'exports.linkHours': '720',
     'bundles.signers': 'ab'.repeat(32),

@@ -69,6 +69,7 @@ export interface Settings {
     readonly repeatMinutes: number | 'off'
     readonly acrossProjects: (typeof ACROSS_PROJECTS)[number]
     readonly cacheBytes: number
+    readonly pausedDays: number | 'off'
   }
   readonly peering: { readonly listen: { readonly host: string; readonly port: number } | 'off' }
   readonly peers: readonly PeerSettings[]
@@ -204,6 +205,7 @@ export function parseSettings(input: SettingsInput): Settings {
       repeatMinutes: pick('copies.repeatMinutes', orOff(wholeNumber(1, 1440))),
       acrossProjects: pick('copies.acrossProjects', oneOf(ACROSS_PROJECTS)),
       cacheBytes: pick('copies.cacheBytes', wholeNumber(0, 1_000_000_000_000)),
+      pausedDays: pick('copies.pausedDays', orOff(wholeNumber(1, 3650))),
     },
     peering: { listen: pick('peering.listen', orOff(parseListen)) },
     peers: tree?.has('peers')

@@ -11,6 +11,7 @@ import { createImports } from './imports.ts'
 import { createKeyring } from './keyring.ts'
 import { createMachines } from './machines.ts'
 import type { Parts } from './parts.ts'
+import { cancelPaused } from './paused-copies.ts'
 import { createPeers } from './peers.ts'
 import { createProjects } from './projects.ts'
 import { createRegions } from './regions.ts'
@@ -31,7 +32,7 @@ export function createApp(parts: Parts): {
   readonly keyring: Keyring
   /** For whoever tells webhooks. */
   readonly admitWebhook: WebhookAdmission
-  /** Takes away what time is over of: uploads that nobody goes on with, links, events. For a timer. */
+  /** Takes away what time is over of: uploads and paused copies that nobody goes on with, links, events. For a timer. */
   readonly sweep: () => Promise<void>
   /** What follows the replication rules. */
   readonly replicate: (log: (record: Record<string, unknown>) => void) => Replication
@@ -68,8 +69,10 @@ export function createApp(parts: Parts): {
     keyring,
     admitWebhook: createWebhookAdmission(guard, keyring),
     async sweep() {
-      await uploads.sweep()
-      await parts.events.sweep()
+      const sweeps = [uploads.sweep(), cancelPaused(parts), parts.events.sweep()]
+      // None of them keeps the others from what is theirs.
+      for (const swept of await Promise.allSettled(sweeps))
+        if (swept.status === 'rejected') throw swept.reason
     },
     replicate: (log) => createReplication({ parts, guard, log }),
   }

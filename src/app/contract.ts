@@ -16,7 +16,7 @@ import type { Image } from '../image/image.ts'
 import type { Machine } from '../image/machine.ts'
 import type { Region } from '../image/region.ts'
 import type { Snapshot, SnapshotPolicy } from '../image/snapshot.ts'
-import type { Task, TaskKind } from '../image/task.ts'
+import type { Task, TaskKind, TaskState } from '../image/task.ts'
 import type { Caller } from './caller.ts'
 import type { Copies, CopyOf, Following } from './copy-contract.ts'
 import type { ImportFrom, ImportWish, Transfers } from './transfer-contract.ts'
@@ -307,7 +307,13 @@ export interface App extends Transfers, Following {
   readonly tasks: {
     list(
       caller: Caller,
-      filter: InProject & { readonly kind?: TaskKind; readonly parentId?: TaskId; readonly live?: boolean },
+      filter: InProject & {
+        readonly kind?: TaskKind
+        /** None: any. */
+        readonly states?: readonly TaskState['at'][]
+        readonly parentId?: TaskId
+        readonly live?: boolean
+      },
       paging: Paging,
     ): Promise<Page<Task>>
     get(caller: Caller, id: TaskId): Promise<Task>

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { Fault } from '../image/fault.ts'
-import type { ImageId } from '../image/ids.ts'
+import type { Digest, ImageId } from '../image/ids.ts'
 import type { PlanCopyInput } from '../tasks/plan-copy.ts'
 import { copiesOf, fault } from './copies.fixture.ts'
 import type { CopyWish } from './copy-contract.ts'
@@ -112,7 +112,12 @@ describe('copies, before they are made', () => {
       const creating = await plan()
       assert.equal(creating.input.digest, null)
       assert.match(creating.input.targets[0]?.blockers.join() ?? '', /^The image is creating;/)
-      await at.rows().updateTable('image').set({ state: 'available', kind: 'base' }).execute()
+      await at.rows().updateTable('image').set({ state: 'available' }).execute()
+      place.damaged.add('d'.repeat(64) as Digest)
+      const damaged = await plan()
+      assert.equal(damaged.input.digest, null)
+      assert.match(damaged.input.targets[0]?.blockers.join() ?? '', /^The image is damaged\./)
+      await at.rows().updateTable('image').set({ kind: 'base' }).execute()
       assert.match((await plan()).input.targets[0]?.blockers.join() ?? '', /^Base images are in every region/)
       await at.rows().deleteFrom('image').execute()
       await assert.rejects(plan(), fault('absent', 'image'))

@@ -48,6 +48,7 @@ describe('many batches at once', () => {
       },
       regions: REGIONS.map((id) => ({ id, localName: id, englishName: id, zones: ['z'] })),
       copies: { acrossProjects: 'reference', repeatMs: 1000, atOnce: 4, limitOf: () => undefined },
+      sources: { refuseDamaged: async () => {} },
       imagesPerRegionMax: 1000,
     } as unknown as Parts
     const guard = createGuard(parts)

@@ -35,6 +35,53 @@ describe('copies', () => {
     await assert.rejects(at.copy({ rekey: true }), fault('invalid', 'image', 'same-project'))
   })
 
+  test('of a damaged source is refused, unless it was begun before; what is deleted meanwhile is absent', async () => {
+    const first = await at.copy({}, 'uhost')
+    place.damaged.add('d'.repeat(64) as Digest)
+    assert.deepEqual(await at.copy({}, 'uhost'), first, 'the same request, the same answer')
+    const count = await at.countOf('image')
+    for (const door of ['native', 'uhost', 'wuying'] as const) {
+      await assert.rejects(at.copy({ name: 'other' }, door), fault('corrupt', 'image', 'damaged'))
+    }
+    const [targetProjectId, targetRegionIds] = [await at.second(), [HOME]]
+    const here = at.copy({ targetProjectId, targetRegionIds })
+    await assert.rejects(here, fault('corrupt', 'image', 'damaged'))
+    // What is wrong with the request itself comes first.
+    await assert.rejects(at.copy({ targetRegionIds }), fault('invalid', 'image', 'same-place'))
+    assert.equal(await at.countOf('image'), count)
+    place.sources.refuseDamaged = async () => {
+      await place.catalog.rows.deleteFrom('image').where('id', '=', imageId).execute()
+      throw new Fault('corrupt', 'It is damaged.', { subject: 'image' })
+    }
+    await assert.rejects(at.copy({ name: 'other' }), fault('absent', 'image'))
+  })
+
+  test('one that was paused for too long is cancelled, and says why; others are left alone', async () => {
+    const paused = await at.copy()
+    const other = await at.copy()
+    const DAY_MS = 24 * 3_600_000
+    const state = async ({ taskId }: typeof paused) => (await at.task(taskId)).state
+    for (const [{ taskId }, agoMs] of [
+      [paused, 30 * DAY_MS],
+      [other, DAY_MS],
+    ] as const) {
+      await place.runner.cancel(taskId, { reason: 'Only what is paused is meant.' })
+      // As the runner of copies leaves it.
+      const row = { state: 'paused', step: '', progressAtMs: place.nowMs - agoMs }
+      await at.rows().updateTable('task').set(row).where('id', '=', taskId).execute()
+    }
+    place.nowMs += 1
+    await place.sweep()
+    assert.deepEqual([await state(paused), await state(other)], ['paused', 'paused'], 'without a limit')
+    place.copies.pausedMs = 30 * DAY_MS
+    await place.sweep()
+    assert.deepEqual([await state(paused), await state(other)], ['cancelled', 'paused'])
+    assert.match((await at.task(paused.taskId)).reason ?? '', /^It was paused for more than 30 days/)
+    place.nowMs += 29 * DAY_MS
+    await place.sweep()
+    assert.equal(await state(other), 'cancelled')
+  })
+
   test('several targets are a batch, whose pulls share what they read', async () => {
     const projectId = await at.second()
     const targetRegionIds = [FAR, HOME, AWAY]

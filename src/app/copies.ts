@@ -13,6 +13,7 @@ import {
   askPeer,
   type CopyableOrigin,
   type CopyOrigin,
+  findDamage,
   findOrigin,
   lookAtImage,
   refuseUncopyable,
@@ -127,23 +128,32 @@ export function createCopies(
         const refuse = (found: CopyOrigin) => {
           for (const regionId of targetRegionIds) refuseSamePlace(found, targetProjectId, regionId)
         }
-        let bytes: readonly (number | null)[] = []
-        if (withinMs !== undefined) {
-          const found = await origin(catalog.rows)
-          refuse(found)
-          const ways = waysOf(found, wish, targetProjectId)
-          bytes = await refuseTooLong(parts, found, ways, { withinMs, bytesPerSecond })
-        }
         const { repeatMs } = copies
         const isRepeatable = caller.door !== 'native' && repeatMs !== undefined
         const requestKey = isRepeatable ? requestKeyOf(caller, projectId, wish) : undefined
-        const made = await catalog.transaction(async (rows) => {
-          if (requestKey !== undefined && repeatMs !== undefined) {
-            // Before anything else is asked: the source may be gone by now, and the answer is the same.
-            const sinceMs = clock() - repeatMs
-            const repeated = await findRepeated(rows, requestKey, sinceMs, targetRegionIds)
-            if (repeated !== undefined) return repeated
+        // Before anything else is asked: the source may be gone by now, and the answer is the same.
+        const findAnswer = async (rows: Rows) =>
+          requestKey === undefined || repeatMs === undefined
+            ? undefined
+            : findRepeated(rows, requestKey, clock() - repeatMs, targetRegionIds)
+        let bytes: readonly (number | null)[] = []
+        if ((await findAnswer(catalog.rows)) === undefined) {
+          const found = await origin(catalog.rows)
+          refuse(found)
+          const damage = await findDamage(parts, found)
+          if (damage !== undefined) {
+            // What was deleted meanwhile is not damaged, but absent.
+            await origin(catalog.rows)
+            throw damage
           }
+          if (withinMs !== undefined) {
+            const ways = waysOf(found, wish, targetProjectId)
+            bytes = await refuseTooLong(parts, found, ways, { withinMs, bytesPerSecond })
+          }
+        }
+        const made = await catalog.transaction(async (rows) => {
+          const repeated = await findAnswer(rows)
+          if (repeated !== undefined) return repeated
           const found = await origin(rows)
           refuse(found)
           const { source, digest, facts } = found
@@ -180,10 +190,17 @@ export function createCopies(
         const { bytesPerSecond, withinMs, peer } = wish
         const targetProjectId = wish.targetProjectId ?? projectId
         const remote = peer === undefined ? undefined : await askPeer(parts, { ...wish, peer })
+        const damage =
+          remote === undefined
+            ? await findDamage(parts, await lookAtImage(catalog.rows, wish, projectId))
+            : undefined
         const taskId = await catalog.transaction(async (rows) => {
           const local = remote === undefined ? await lookAtImage(rows, wish, projectId) : undefined
           const origin: CopyOrigin = (remote ?? local) as CopyOrigin
-          const refuseSource = () => (local === undefined ? undefined : refuseUncopyable(local.image))
+          const refuseSource = () => {
+            if (local !== undefined) refuseUncopyable(local.image)
+            if (damage !== undefined) throw damage
+          }
           const targets = []
           for (const { regionId, way } of waysOf(origin, wish, targetProjectId)) {
             const place = { projectId: targetProjectId, regionId }
@@ -191,7 +208,9 @@ export function createCopies(
             targets.push({ regionId, way, blockers })
           }
           const input: PlanCopyInput = {
-            ...{ source: origin.source, digest: origin.digest ?? null, targets },
+            ...{ source: origin.source, targets },
+            // What is damaged cannot be compared with anything.
+            digest: (damage === undefined ? origin.digest : undefined) ?? null,
             dataBytes: origin.facts.dataBytes,
             ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
             ...(withinMs === undefined ? {} : { withinMs }),

@@ -39,8 +39,8 @@ export interface Copies {
    * Copies an available custom image to other regions or another project. Every target is checked before the
    * first is accepted; from then on each goes its own way. A cloud's door that repeats a request with the same parameters while
    * the first still runs gets the same answer (`copies.repeatMinutes`). Faults: 'absent' 'image'; 'invalid' 'image' reason
-   * 'not-custom'; 'conflict' 'image' if it is not available; 'invalid' 'image' reason 'same-place' where target region and
-   * project are the source's own; 'full' 'image' for the number of images in the target, 'full' 'project' reason 'quota' for its
+   * 'not-custom'; 'conflict' 'image' if it is not available; 'corrupt' 'image' reason 'damaged' where its region is seen or known not
+   * to have it whole; 'invalid' 'image' reason 'same-place' where target region and project are the source's own; 'full' 'image' for the number of images in the target, 'full' 'project' reason 'quota' for its
    * bytes; 'full' 'store' reason 'room'; 'conflict' 'image' reason 'deadline', which says what the estimate is; 'absent' 'peer',
    * 'denied' 'peer', 'unavailable' 'peer'.
    */
@@ -135,6 +135,8 @@ export interface Following {
       filter: InProject & { readonly regionId: RegionId },
       paging: Paging,
     ): Promise<Page<ReplicationRule>>
+    /** Fault 'absent' 'replication-rule'. */
+    get(caller: Caller, where: InProject & { readonly id: string }): Promise<ReplicationRule>
     /** Enabled again it copies what becomes available from now on. Fault 'absent' 'replication-rule'. */
     change(
       caller: Caller,

@@ -1,6 +1,6 @@
 import type { Rows } from '../catalog/contract.ts'
 import type { CopySource } from '../image/copy.ts'
-import { Fault } from '../image/fault.ts'
+import { Fault, isFault } from '../image/fault.ts'
 import type { Digest, ImageId, ProjectId } from '../image/ids.ts'
 import type { Image } from '../image/image.ts'
 import type { PeerImage } from '../peers/contract.ts'
@@ -62,6 +62,24 @@ export async function findOrigin(rows: Rows, wish: CopyWish, projectId: ProjectI
   const { image, ...origin } = await lookAtImage(rows, wish, projectId)
   refuseUncopyable(image)
   return { ...origin, digest: image.state.digest }
+}
+
+/**
+ * Never in a transaction: the store is asked. The Fault 'corrupt' 'image' reason 'damaged' of an image of ours that its region
+ * is seen or known not to have whole; it may have been deleted meanwhile.
+ */
+export async function findDamage(
+  { sources }: Pick<Parts, 'sources'>,
+  { source, digest }: CopyOrigin,
+): Promise<Fault | undefined> {
+  if (source.is !== 'region' || digest === undefined) return undefined
+  try {
+    await sources.refuseDamaged(source.regionId, digest)
+    return undefined
+  } catch (error) {
+    if (isFault(error, 'corrupt')) return error
+    throw error
+  }
 }
 
 /** An image of another installation. Faults as of `Parts.peers`; 'unavailable' 'peer' if it takes too long. */

@@ -17,12 +17,18 @@ const conflict = (subject: 'task' | 'image', message: string) => new Fault('conf
 /**
  * Begins anew what failed or was cancelled of a copy or a batch that has ended, for the images there are. An image that was
  * tried again since is judged by its last task. Faults as of `App.tasks.retry`; 'conflict' 'image' too where the source was deleted;
- * 'full' 'project' reason 'quota'.
+ * 'corrupt' 'image' reason 'damaged'; 'full' 'project' reason 'quota'.
  */
 export async function retryCopies(parts: Parts, task: Task): Promise<CopyTasks> {
   const { catalog, runner, clock } = parts
   assert(task.kind === 'copy-image' || task.kind === 'copy-batch')
   assert(task.endedAtMs !== undefined)
+  const [wanted] = await lostCopies(catalog.rows, task)
+  if (wanted?.input.source.is === 'region') {
+    await refuseWithoutSource(catalog.rows, wanted)
+    // Never in a transaction: the store is asked.
+    await parts.sources.refuseDamaged(wanted.input.source.regionId, wanted.input.digest)
+  }
   const made = await catalog.transaction(async (rows) => {
     const lost = await lostCopies(rows, task)
     const [first] = lost

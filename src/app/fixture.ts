@@ -3,7 +3,7 @@ import { openSqliteCatalog } from '../catalog/sqlite.ts'
 import type { Host, MachinePower, Outlook } from '../host/contract.ts'
 import type { SignedReport } from '../image/cleaning.ts'
 import { Fault } from '../image/fault.ts'
-import type { DiskId, ImageId, MachineId, RegionId, SnapshotId } from '../image/ids.ts'
+import type { Digest, DiskId, ImageId, MachineId, RegionId, SnapshotId } from '../image/ids.ts'
 import { TASK_KINDS } from '../image/task.ts'
 import type { PeerImage } from '../peers/contract.ts'
 import { createEventLog } from '../tasks/events.ts'
@@ -31,7 +31,7 @@ const TRANSFERS: Parts['transfers'] = {
 }
 
 const COPIES: Parts['copies'] = {
-  ...{ acrossProjects: 'reference', repeatMs: 600_000, atOnce: 4 },
+  ...{ acrossProjects: 'reference', repeatMs: 600_000, pausedMs: undefined, atOnce: 4 },
   limitOf: () => undefined,
 }
 
@@ -55,6 +55,9 @@ export interface AppPlace {
   pulls: (regionId: string) => Promise<PullEstimate>
   /** What a peer of that name says of an image. */
   peerImage: (...asked: readonly string[]) => Promise<PeerImage>
+  /** Images that the stores do not have whole, and who says so. */
+  readonly damaged: Set<Digest>
+  readonly sources: Parts['sources']
   /** May be changed between two calls. */
   readonly copies: { -readonly [Setting in keyof Parts['copies']]: Parts['copies'][Setting] }
   caller(keyId: string, door?: Caller['door']): Promise<Caller>
@@ -109,6 +112,14 @@ export async function newAppPlace(
     peerImage: async (..._asked: readonly string[]): Promise<PeerImage> => {
       throw new Fault('absent', 'There is no such peer.', { subject: 'peer' })
     },
+    damaged: new Set<Digest>(),
+    sources: {
+      async refuseDamaged(_regionId, digest) {
+        if (!place.damaged.has(digest)) return
+        const message = 'The image is damaged. Have it repaired.'
+        throw new Fault('corrupt', message, { subject: 'image', reason: 'damaged' })
+      },
+    } satisfies Parts['sources'],
     copies: { ...COPIES },
   }
   const clock = () => place.nowMs
@@ -153,6 +164,7 @@ export async function newAppPlace(
       changed: () => {},
     },
     copies: place.copies,
+    sources: place.sources,
     peers: { known: [], image: (name, regionId, imageId) => place.peerImage(name, regionId, imageId) },
     secrets: options.secrets ?? 'report',
     upkeep: { gcGraceMs: 1000, scrubBytesPerSecond: 50_000_000, scrubEveryMs: 7000 },
@@ -213,6 +225,7 @@ export async function newAppPlace(
       place.peerImage = peerImage
     },
     copies: place.copies,
+    ...{ damaged: place.damaged, sources: place.sources },
     caller,
     async availableImage(name) {
       const id = String(imageCount++).padStart(17, 'a') as ImageId

@@ -7,6 +7,7 @@ import type { KnownPeer, PeerImage } from '../peers/contract.ts'
 import type { EventLog } from '../tasks/event-log.ts'
 import type { CopyPace } from '../tasks/parts.ts'
 import type { Runner } from '../tasks/runner.ts'
+import type { SourceLook } from '../tasks/source-look.ts'
 import type { SourceSeal } from '../tasks/source-seal.ts'
 import type { StoreJobs } from '../tasks/store-jobs.ts'
 import type { WebhookSeal } from '../tasks/webhook-row.ts'
@@ -36,7 +37,11 @@ export interface Parts {
     readonly acrossProjects: 'reference' | 'rekey'
     /** How long a cloud's request may be repeated for the same answer; undefined for not at all. */
     readonly repeatMs: number | undefined
+    /** How long one may be paused; undefined for any time. */
+    readonly pausedMs: number | undefined
   }
+  /** Asked of every image of ours before a copy of it is begun. */
+  readonly sources: SourceLook
   /** The other installations. Faults: 'absent' 'peer' for a name that the settings do not have, and those of `PeerClient`. */
   readonly peers: {
     readonly known: readonly KnownPeer[]

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import type { Catalog } from '../catalog/contract.ts'
+import type { Digest } from '../image/ids.ts'
 import type { Caller } from './contract.ts'
 import { AWAY, FAR, HOME } from './fixture.ts'
 import { MINUTE_MS, newRulesPlace, type RulesPlace } from './replication.fixture.ts'
@@ -50,6 +51,20 @@ describe('following replication rules, where something is refused or ends', () =
     const { taskId } = await held.imageOf('next', FAR)
     const parents = await rows().selectFrom('task').select('parentId').where('id', '=', taskId).execute()
     assert.notEqual(parents[0]?.parentId, null)
+  })
+
+  test('a damaged image holds up no other, and is copied once it is mended', async () => {
+    const id = await held.rule()
+    await held.image('broken', { digest: 'b'.repeat(64) })
+    held.place.damaged.add('b'.repeat(64) as Digest)
+    await held.image('whole')
+    await look()
+    assert.deepEqual(await held.names(AWAY), ['whole creating'])
+    assert.match((await held.ruleRow(id)).lastReason ?? '', /^Image 'broken' to hk: The image is damaged\./)
+    held.place.damaged.clear()
+    wait(1)
+    await look()
+    assert.deepEqual(await held.names(AWAY), ['whole creating', 'broken creating'])
   })
 
   test('a target that stays full is asked seldom, and one image there starves no other', async () => {

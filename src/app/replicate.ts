@@ -84,7 +84,8 @@ export function createReplication({
     // The rule or the image is gone, and with it what was to be done.
     if (fault.kind === 'absent' && (fault.subject === 'image' || fault.subject === 'replication-rule')) return
     // What keeps out one image most likely keeps out the next; after a while another one is tried first.
-    if (fault.kind !== 'invalid' && fault.kind !== 'conflict') backoff.fail(placeKey(rule, regionId))
+    const isOfImage = fault.kind === 'invalid' || fault.kind === 'conflict' || fault.kind === 'corrupt'
+    if (!isOfImage) backoff.fail(placeKey(rule, regionId))
     const told = tellFailure({ name: image.name, regionId }, fault.message)
     await refuse(rule, imageKey(rule, regionId, image), told, fault)
   }

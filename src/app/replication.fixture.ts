@@ -54,6 +54,7 @@ export async function newRulesPlace(): Promise<RulesPlace> {
   // Only these are asked for by copies and removals.
   const parts = {
     ...{ catalog, runner, clock, events, regions, copies: place.copies, imagesPerRegionMax: 1000 },
+    sources: place.sources,
   } as unknown as RulesPlace['parts']
   const begin = (change?: Partial<Parts>) =>
     createReplication({

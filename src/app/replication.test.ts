@@ -36,6 +36,8 @@ describe('replication rules', () => {
     }
     assert.deepEqual(await list(), { total: 1, items: [rule] })
     assert.deepEqual(await list(AWAY), { total: 0, items: [] })
+    assert.deepEqual(await rules.get(root, { id }), rule)
+    await refused(rules.get(root, { id: 'none' }), 'absent', { subject: 'replication-rule' })
     await rules.change(root, { id, isEnabled: false })
     assert.deepEqual((await list()).items, [{ ...rule, isEnabled: false }])
     await rules.change(root, { id, isEnabled: true })
@@ -88,6 +90,8 @@ describe('replication rules', () => {
       isEnabled: false,
     })
     await refused(elsewhere, 'absent', { subject: 'replication-rule' })
+    const id = (await list()).items[0]?.id ?? ''
+    await refused(rules.get(root, { id, projectId }), 'absent', { subject: 'replication-rule' })
   })
 
   test('a project has a hundred of them, in all its regions', async () => {
@@ -125,6 +129,8 @@ describe('replication rules', () => {
     const stranger = await held.place.app.users.create(root, 'otto')
     const otto = await held.place.caller(stranger.keyId)
     await denied(rules.list(otto, { regionId: HOME }, { offset: 0, limit: 1 }), 'ListReplicationRules')
+    await denied(rules.get(otto, { id }), 'ListReplicationRules')
+    assert.equal((await rules.get(anna, { id })).id, id)
     await denied(rules.remove(otto, { id }), 'DeleteReplicationRule')
   })
 })

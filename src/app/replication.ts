@@ -151,6 +151,11 @@ export function createReplicationRules(
       return { total: Number(count), items: rows.map(ruleOf) }
     },
 
+    async get(caller, where) {
+      const projectId = await guard.admit(caller, 'replication.list', targetOf(where))
+      return ruleOf(await findRule(catalog.rows, where.id, projectId))
+    },
+
     async change(caller, input) {
       await guard.change(caller, 'replication.change', targetOf(input), async (projectId) => {
         const before = await findRule(catalog.rows, input.id, projectId)

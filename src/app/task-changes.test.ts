@@ -114,6 +114,10 @@ describe('changing tasks, and following them', () => {
       [id],
       'a paused task is live',
     )
+    const countIn = async (...states: Task['state']['at'][]) =>
+      (await tasks.list(root, { states }, PAGE)).total
+    assert.deepEqual([await countIn('paused'), await countIn('running', 'queued')], [1, 0])
+    assert.deepEqual([await countIn('done', 'paused'), await countIn()], [1, 1])
     await tasks.change(root, id, { paused: false })
     await assert.rejects(tasks.change(root, id, { paused: false }), fault('conflict', 'task', /not paused/))
     await tasks.cancel(root, id)

@@ -122,6 +122,7 @@ export function createTasks(
         let q = catalog.rows.selectFrom('task').where('projectId', '=', projectId)
         if (!isWide) q = q.where('kind', 'not in', OF_REGIONS)
         if (filter.kind !== undefined) q = q.where('kind', '=', filter.kind)
+        if (filter.states !== undefined && filter.states.length > 0) q = q.where('state', 'in', filter.states)
         if (filter.parentId !== undefined) q = q.where('parentId', '=', filter.parentId)
         if (filter.live === true) q = q.where('endedAtMs', 'is', null)
         return q

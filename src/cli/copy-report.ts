@@ -8,14 +8,22 @@ import type { Printer, Session } from './session.ts'
 
 type Copy = Copied['copies'][number]
 
-/** Says what was begun, or waits for it and says how each ended. Throws CommandFailure unless all are made. */
-export async function followCopies(session: Session, flags: WaitFlags, made: Copied): Promise<void> {
+/**
+ * Says what was begun, or waits for it and says how each ended, `lead` before all else. Throws CommandFailure unless all are
+ * made.
+ */
+export async function followCopies(
+  session: Session,
+  flags: WaitFlags,
+  made: Copied,
+  lead = '',
+): Promise<void> {
   const { copies, taskId } = made
   if (flags.wait !== true) {
     const text = copies
       .map(({ imageId, region }) => `Image ${imageId} in ${region} is being made.\n`)
       .join('')
-    session.print(made, () => `${text}Follow them: calotype task wait ${taskId}\n`)
+    session.print(made, () => `${lead}${text}Follow them: calotype task wait ${taskId}\n`)
     return
   }
   // Whoever stops waiting has to know what goes on without them.
@@ -23,7 +31,8 @@ export async function followCopies(session: Session, flags: WaitFlags, made: Cop
   session.io.stderr.write(`${what} being made by ${taskId}.\n`)
   const watched = await watchCopies(session, made, { timeoutMs: flags.timeout })
   const ends = copies.map((copy) => ({ copy, task: watched.tasks.find(({ id }) => id === copy.taskId) }))
-  session.print({ ...made, ...watched }, () => ends.map(({ copy, task }) => describeEnd(copy, task)).join(''))
+  const told = () => ends.map(({ copy, task }) => describeEnd(copy, task)).join('')
+  session.print({ ...made, ...watched }, () => `${lead}${told()}`)
   const lost = ends.filter(({ task }) => task?.state !== 'done')
   if (lost.length === 0) return
   const regions = lost.map(({ copy }) => copy.region).join(', ')
@@ -49,8 +58,8 @@ function describeEnd({ imageId, region }: Copy, task: ShownTask | undefined): st
 const known = (value: number | null, say: (value: number) => string) =>
   value === null ? 'unknown' : say(value)
 
-/** Prints what a copy would do. Throws CommandFailure where it would not go. */
-export function printCopyPlan(printer: Printer, plan: CopyPlan): void {
+/** Prints what a copy would do, `lead` before all else. Throws CommandFailure where it would not go. */
+export function printCopyPlan(printer: Printer, plan: CopyPlan, lead = ''): void {
   printer.print(plan, ({ targets, moveBytes, estimateMs, isPossible }) => {
     const table = printer.table<CopyTargetPlan>(
       [
@@ -68,7 +77,7 @@ export function printCopyPlan(printer: Printer, plan: CopyPlan): void {
     )
     const time = estimateMs === null ? 'for how long is not known' : `for about ${formatDuration(estimateMs)}`
     const sum = `In all: ${formatBytes(moveBytes)} to move, ${time}${isPossible ? '' : ', if it went'}.`
-    return `${table}${sum}\nNothing was made: this was a dry run.\n`
+    return `${lead}${table}${sum}\nNothing was made: this was a dry run.\n`
   })
   if (plan.isPossible) return
   const blocked = plan.targets.filter(({ blockers }) => blockers.length > 0)

@@ -6,6 +6,7 @@ import { fakeImage } from '../wire/native/fixture-nouns.ts'
 import { findDuration } from './duration.ts'
 import { startServer, type TestServer } from './fixture.ts'
 import { DONE, failed, running, scriptCopies } from './fixture-copies.ts'
+import { cellWidth } from './format.ts'
 
 let server: TestServer
 let id: string
@@ -21,6 +22,7 @@ type Json = ReturnType<typeof JSON.parse>
 
 const inputOf = (name: string): Json => server.fake.calls.findLast((call) => call.name === name)?.input
 const MIB = 1024 ** 2
+const PLAIN = { NO_COLOR: '1' }
 
 test('times are read with the units people write, and never without', () => {
   const read = ['90s', '30m', '2h', '1h30m', '1.5h', ' 1d 2H ', '5min'].map(findDuration)
@@ -45,6 +47,21 @@ test('what a copy is to be reaches the server', async () => {
   assert.equal((await server.run(...fromPeer)).exitCode, 0)
   const given = inputOf('images.copy')
   assert.deepEqual([given.peer, given.regionId, given.rekey], ['branch', 'paris', undefined])
+})
+
+test('a copy from a peer that goes to no named region says first which one it is', async () => {
+  const argv = ['image', 'copy', id, '--from-peer', 'branch', '--region', 'paris']
+  const lead = /^Without --to it is copied to the default region here, [\w-]+\.\n/
+  const begun = await server.run(...argv)
+  assert.match(begun.stdout, lead)
+  assert.match(begun.stdout, /here, cn-hangzhou\.\nImage img-\w+ in cn-hangzhou is being made\.\n/)
+  scriptCopies(server.fake, { 'cn-hangzhou': [DONE] })
+  assert.match((await server.run(...argv, '--wait')).stdout, lead)
+  assert.match((await server.run(...argv, '--dry-run')).stdout, lead)
+  for (const more of [['--to', 'hk'], ['--json']]) {
+    const { exitCode, stdout } = await server.run(...argv, ...more)
+    assert.deepEqual([exitCode, stdout.includes('Without')], [0, false])
+  }
 })
 
 test('what makes no sense is bad usage, and nothing is asked', async () => {
@@ -317,4 +334,42 @@ test('a task shows its rate, what is left and saved, its deadline and its last e
   const listed = await server.run('task', 'list')
   assert.match(listed.stdout, /^TASK .* RATE +LEFT +SAVED +TRIES +ABOUT +CREATED \(UTC\) +REASON$/m)
   assert.match(listed.stdout, /10 MiB\/s +3 s +512 MiB +3 +img-.* The store does not answer\.$/m)
+  // On a terminal it fits: ids stay whole, what says least of a task goes first.
+  const { tasks } = server.fake
+  const long = newId('task')
+  const reason = `镜像 ${'a reason that is longer than any line '.repeat(4)}`
+  const ended = { endedAtMs: 1, state: { at: 'failed', kind: 'corrupt', reason } } as const
+  tasks.set(long, { ...some, ...ended, id: long, kind: 'collect-garbage' })
+  for (const columns of [80, 100, 140]) {
+    const { stdout } = await server.runWith({ isTerminal: true, columns, environment: PLAIN }, 'task', 'list')
+    const [head = '', ...lines] = stdout.trimEnd().split('\n')
+    for (const line of [head, ...lines]) assert.ok(cellWidth(line) <= columns, `${columns}: ${line}`)
+    assert.match(head, /^TASK +KIND +REGION +STATE/)
+    for (const one of tasks.keys()) assert.ok(stdout.includes(`${spellId('task', one, 'native')} `))
+    if (columns === 140) assert.match(stdout, /collect-garbage.* 镜像 a reason .*…$/m)
+  }
+  const narrow = await server.runWith({ isTerminal: true, columns: 10, environment: PLAIN }, 'task', 'list')
+  assert.match(narrow.stdout, /^TASK +KIND +STATE$/m)
+})
+
+test('tasks are listed by their states', async () => {
+  assert.equal((await server.run('image', 'copy', id, '--to', 'hk')).exitCode, 0)
+  const statesOf = async (...argv: string[]) => {
+    const { exitCode, stdout } = await server.run('task', 'list', '--json', ...argv)
+    assert.equal(exitCode, 0)
+    return JSON.parse(stdout).tasks.map(({ state }: Json) => state)
+  }
+  const [first] = server.fake.tasks.values()
+  assert.ok(first !== undefined)
+  server.fake.tasks.clear()
+  for (const at of ['queued', 'running', 'paused', 'done', 'cancelled'] as const) {
+    const taskId = newId('task')
+    const state = at === 'running' ? { at, step: 'pull' } : { at }
+    server.fake.tasks.set(taskId, { ...first, id: taskId, state })
+  }
+  assert.deepEqual(await statesOf('--state', 'paused,done'), ['paused', 'done'])
+  assert.deepEqual(await statesOf('--state', 'paused', '--state', 'running, paused'), ['running', 'paused'])
+  assert.equal((await statesOf()).length, 5)
+  const bad = await server.run('task', 'list', '--state', 'paused,asleep')
+  assert.deepEqual([bad.exitCode, /one of queued, running, paused/.test(bad.stderr)], [2, true])
 })

@@ -223,6 +223,17 @@ test('rules of replication are added, listed, switched and deleted', async () =>
     new RegExp(`^rule-1 +r +web-\\*, tag web, of ${family} +hk +org-b +3 +yes .* No room\\.$`, 'm'),
   )
   assert.match(listed, /^rule-2 +all +every image +hk +org-\w+ +all +yes$/m)
+  const shown = await ok('replication', 'show', 'rule-1', '--project', 'org-a')
+  assert.equal(inputOf('replication.get').projectId, 'org-a')
+  for (const line of [
+    /^rule +rule-1$/m,
+    new RegExp(`^copies +web-\\*, tag web, of ${family}$`, 'm'),
+    /^keeps +3$/m,
+    /^failure +No room\.$/m,
+  ]) {
+    assert.match(shown, line)
+  }
+  assert.equal((await server.run('replication', 'show', 'rule-9')).exitCode, 1)
   assert.equal(await ok('replication', 'disable', 'rule-1'), 'Rule rule-1 is disabled.\n')
   assert.equal(rules.get('rule-1')?.isEnabled, false)
   assert.equal(await ok('replication', 'enable', 'rule-1'), 'Rule rule-1 is enabled.\n')

@@ -2,6 +2,7 @@ import type { ShownTask } from '../wire/native/show.ts'
 import { type Client, createClient, type Query } from './client.ts'
 import { type Connection, type ConnectionFlags, resolveConnection } from './connection.ts'
 import type { Io } from './io.ts'
+import { fitColumns } from './narrow.ts'
 import { type Column, formatTable } from './table.ts'
 import { requireDone, type WaitOptions, waitForTasks } from './wait.ts'
 
@@ -38,7 +39,10 @@ export function createPrinter(io: Io, isJson: boolean): Printer {
       io.stdout.write(isJson ? `${JSON.stringify(value, null, 2)}\n` : toText(value))
     },
     table(columns, rows, whenEmpty) {
-      return rows.length === 0 ? `${whenEmpty}\n` : formatTable(columns, rows, hasColours)
+      if (rows.length === 0) return `${whenEmpty}\n`
+      // Whoever reads it by a program gets all of it.
+      const { isTerminal, columns: cellsMax } = io.stdout
+      return formatTable(isTerminal ? fitColumns(columns, rows, cellsMax) : columns, rows, hasColours)
     },
   }
 }

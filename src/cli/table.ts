@@ -6,6 +6,10 @@ export interface Column<Row> {
   /** Sets the colour of a cell on a terminal, as an SGR number; undefined leaves it plain. */
   readonly colour?: (row: Row) => number | undefined
   readonly of: (row: Row) => string
+  /** On a terminal that is too narrow for all columns the lowest goes first; one without stays. */
+  readonly rank?: number
+  /** There a text that is longer than what is left is cut. */
+  readonly isCut?: true
 }
 
 export function paint(text: string, colour: number | undefined): string {

@@ -5,32 +5,38 @@ import { formatBytes, formatDuration, formatTime } from './format.ts'
 import type { Printer } from './session.ts'
 import { stateColour } from './table.ts'
 
-/** Tasks of all kinds as a table. */
+/** Tasks of all kinds as a table; on a narrow terminal with what says most of them. */
 export function formatTasks(printer: Printer, tasks: readonly ShownTask[]): string {
   return printer.table<ShownTask>(
     [
       { head: 'TASK', of: (one) => one.id },
       { head: 'KIND', of: (one) => one.kind },
-      { head: 'REGION', of: (one) => one.region },
+      { head: 'REGION', rank: 9, of: (one) => one.region },
       {
         head: 'STATE',
         of: (one) => (one.step === null ? one.state : `${one.state}: ${one.step}`),
         colour: (one) => stateColour(one.state),
       },
-      { head: 'DONE', align: 'right', of: (one) => formatBytes(one.doneBytes) },
-      { head: 'OF', align: 'right', of: (one) => formatBytes(one.totalBytes) },
-      { head: 'RATE', align: 'right', of: describeSpeed },
-      { head: 'LEFT', align: 'right', of: describeLeft },
+      { head: 'DONE', align: 'right', rank: 6, of: (one) => formatBytes(one.doneBytes) },
+      { head: 'OF', align: 'right', rank: 5, of: (one) => formatBytes(one.totalBytes) },
+      { head: 'RATE', align: 'right', rank: 4, of: describeSpeed },
+      { head: 'LEFT', align: 'right', rank: 7, of: describeLeft },
       {
         head: 'SAVED',
         align: 'right',
+        rank: 0,
         of: (one) => (one.savedBytes === 0 ? '' : formatBytes(one.savedBytes)),
       },
-      { head: 'TRIES', align: 'right', of: (one) => (one.attemptCount > 1 ? String(one.attemptCount) : '') },
-      { head: 'ABOUT', of: (one) => one.imageId ?? one.snapshotId ?? one.machineId ?? '' },
-      { head: 'CREATED (UTC)', of: (one) => formatTime(one.createdAtMs) },
+      {
+        head: 'TRIES',
+        align: 'right',
+        rank: 1,
+        of: (one) => (one.attemptCount > 1 ? String(one.attemptCount) : ''),
+      },
+      { head: 'ABOUT', rank: 2, of: (one) => one.imageId ?? one.snapshotId ?? one.machineId ?? '' },
+      { head: 'CREATED (UTC)', rank: 3, of: (one) => formatTime(one.createdAtMs) },
       // What was overcome is for `show`.
-      { head: 'REASON', of: (one) => (one.state === 'done' ? '' : lastError(one)) },
+      { head: 'REASON', rank: 8, isCut: true, of: (one) => (one.state === 'done' ? '' : lastError(one)) },
     ],
     tasks,
     'No tasks.',

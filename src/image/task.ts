@@ -47,6 +47,15 @@ export const PROJECT_KINDS: readonly TaskKind[] = TASK_KINDS.filter(
   (kind) => !REGION_KINDS.some((one) => one === kind),
 )
 
+export const TASK_STATES = [
+  'queued',
+  'running',
+  'paused',
+  'done',
+  'failed',
+  'cancelled',
+] as const satisfies readonly TaskState['at'][]
+
 /** 'ended' tasks never change again. */
 export type TaskState =
   | { readonly at: 'queued' }

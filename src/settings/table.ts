@@ -236,6 +236,12 @@ export const SETTINGS: readonly SettingRow[] = [
     'How much of what copies to several targets read from a bucket or a peer is kept in DATA for the next target.',
   ),
   row(
+    'copies.pausedDays',
+    'off, or a whole number from 1 to 3650',
+    '30',
+    'How long a copy may be paused, with its room and what it holds of its source, before it is cancelled.',
+  ),
+  row(
     'peering.listen',
     'off, or HOST:PORT, an IPv6 host in brackets as [::1]:8371, port 0 to 65535',
     'off',

@@ -86,8 +86,9 @@ export interface Runner {
   /**
    * Asks a live task to end, also one that is paused. Its row says at once, before anything is undone, that it runs no more:
    * 'running', step 'undo'. The undo was tried once at least when this resolves; where that went well, the row says cancelled.
+   * With `held` only one that is paused, and the undo is told this reason.
    */
-  cancel(id: TaskId): Promise<void>
+  cancel(id: TaskId, held?: { readonly reason: string }): Promise<void>
   /**
    * What the row of a live task says once it is asked to end, in the caller's transaction; `cancel` once that is committed. Where
    * the process ends in between, the next start undoes it.

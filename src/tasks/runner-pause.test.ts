@@ -275,3 +275,26 @@ test('a removal that is rolled back leaves the task as it was, one that is seen 
     ],
   )
 })
+
+test('a cancel that is for what is held alone leaves all else alone, and the undo is told why, also after a restart', async () => {
+  place = await newRunnerPlace()
+  const reasons: string[] = []
+  place.undo = async (_context, reason) => {
+    reasons.push(reason)
+    if (reasons.length === 1) throw new Fault('unavailable', 'The store is away.')
+  }
+  const why = { reason: 'Nobody came back to it.' }
+  const id = await running()
+  await place.runner.cancel(id, why)
+  assert.deepEqual([(await place.row(id)).state, (await place.row(id)).cancelRequested], ['running', 0])
+  place.nowMs += HOUR_MS
+  await place.runner.pause(id)
+  const pausedAtMs = place.nowMs
+  assert.equal((await place.row(id)).progressAtMs, pausedAtMs)
+  await place.runner.cancel(id, why)
+  assert.equal((await place.row(id)).step, 'undo', 'its undo failed once')
+  await place.restart()
+  const row = await place.ended(id)
+  assert.deepEqual([row.state, row.reason, row.faultKind], ['cancelled', why.reason, 'conflict'])
+  assert.deepEqual([...new Set(reasons)], [why.reason])
+})

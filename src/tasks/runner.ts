@@ -54,16 +54,20 @@ export function createRunner(options: RunnerOptions): Runner {
     createRun(row, signal, isUndo, { taskRows, gates, log, priority: () => one.priority ?? row.priority })
 
   function faultOf(error: unknown): Fault {
-    if (error instanceof Cancelled) return new Fault('conflict', 'It was cancelled before it was done.')
+    if (error instanceof Cancelled) {
+      return new Fault('conflict', error.message || 'It was cancelled before it was done.')
+    }
     if (isFault(error)) return error
     return new Fault('unavailable', 'The server met a fault of its own. Its log has the details.', {
       cause: error,
     })
   }
 
+  const cancelledOf = ({ reason }: TaskRow) => new Cancelled(reason ?? '')
+
   /** The undo of an earlier process, or of an earlier try, goes on with the reason that it began with. */
   const begunUndo = (row: TaskRow): unknown =>
-    row.cancelRequested === 1 ? new Cancelled() : new Fault(row.faultKind as FaultKind, row.reason ?? '')
+    row.cancelRequested === 1 ? cancelledOf(row) : new Fault(row.faultKind as FaultKind, row.reason ?? '')
 
   /** Undoes the task, again and again until that succeeds: what it left would be in everybody's way. */
   async function end(row: TaskRow, error: unknown, one: Live, onTried: () => void): Promise<void> {
@@ -183,20 +187,21 @@ export function createRunner(options: RunnerOptions): Runner {
     }
   }
 
+  const heldRow = () => ({ state: 'paused', step: '', bytesPerSecond: null, progressAtMs: clock() })
+
   /** What becomes of a task whose run was broken off, or broke. */
   async function settle(id: TaskId, error: unknown, one: Live, onTried: () => void): Promise<void> {
     const { signal } = one.abort
     const reason: unknown = signal.aborted ? signal.reason : error
     if (reason instanceof Shutdown) return
     if (reason instanceof Paused) {
-      const held = { state: 'paused', step: '', bytesPerSecond: null }
-      one.isPaused = await taskRows.change(id, held, { only: { cancelRequested: 0 } })
+      one.isPaused = await taskRows.change(id, heldRow(), { only: { cancelRequested: 0 } })
       if (one.isPaused) return
     }
     one.isEnding = true
     const row = await find(id)
     if (row === undefined || row.endedAtMs !== null) return
-    await end(row, row.cancelRequested === 1 ? new Cancelled() : reason, one, onTried)
+    await end(row, row.cancelRequested === 1 ? cancelledOf(row) : reason, one, onTried)
   }
 
   function kick(id: TaskId): void {
@@ -236,8 +241,11 @@ export function createRunner(options: RunnerOptions): Runner {
   return {
     add: (rows, task) => taskRows.add(rows, task),
     kick,
-    async cancel(id) {
-      if (!(await taskRows.change(id, CANCELLED, { only: { cancelRequested: 0 } }))) {
+    async cancel(id, held) {
+      const asked = held === undefined ? CANCELLED : { ...CANCELLED, reason: held.reason }
+      const only = { cancelRequested: 0, ...(held === undefined ? {} : { state: 'paused' }) }
+      if (!(await taskRows.change(id, asked, { only }))) {
+        if (held !== undefined) return
         const row = await find(id)
         if (row === undefined || row.endedAtMs !== null) return
         // It was marked in the transaction of somebody who is heard of now.
@@ -265,8 +273,7 @@ export function createRunner(options: RunnerOptions): Runner {
         throw conflict('The task has failed or was cancelled, and is being undone.')
       }
       if (running === undefined) {
-        const held = { state: 'paused', step: '', bytesPerSecond: null }
-        if (await taskRows.change(id, held, { only: { state: row.state, cancelRequested: 0 } })) return
+        if (await taskRows.change(id, heldRow(), { only: { state: row.state, cancelRequested: 0 } })) return
       } else {
         running.abort.abort(new Paused())
         await running.undone

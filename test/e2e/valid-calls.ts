@@ -271,6 +271,7 @@ export const nativeCalls: Readonly<Record<string, (things: Things) => NativeCall
     body: { ...home, name: newName('rule'), filter: { namePattern: NO_NAME }, targetRegions: [AWAY] },
   }),
   'GET /v1/replication-rules': () => one('/v1/replication-rules'),
+  'GET /v1/replication-rules/:id': (things) => ({ path: `/v1/replication-rules/${things.rule()}` }),
   'PATCH /v1/replication-rules/:id': (things) => ({
     path: `/v1/replication-rules/${things.rule()}`,
     body: { isEnabled: false },

@@ -38,12 +38,12 @@ export function imageCopyCommand(image: Command, parts: ProgramParts): void {
   waitingForCopies(placed(clientCommand(image, 'copy <image>', about)))
     .option(
       '--to <region...>',
-      'the regions to copy to; without it the same region, or from a peer the default one',
+      "the regions to copy to; without it the same region, or with --from-peer this server's default one",
     )
     .option('--to-project <project>', 'the project to copy to; without it the same project')
     .option(
       '--from-peer <name>',
-      'another installation of the settings (`peer list`); the image and --region are its own words then',
+      'another installation of the settings (`peer list`), whose words the image and --region are then; without --to it is copied to the default region here',
     )
     .option('--name <name>', 'the name of the copies; without it that of the image')
     .option('--description <text>', 'what they are')
@@ -77,12 +77,19 @@ async function copy(session: Session, flags: CopyFlags, id: string): Promise<voi
   if (flags.dryRun === true) return plan(session, flags, path, body)
   const made = await session.client.call<Copied>('POST', path, { body })
   const { followCopies } = await import('../copy-report.ts')
-  await followCopies(session, flags, made)
+  await followCopies(session, flags, made, leadOf(flags, made.copies[0]?.region))
 }
 
-async function plan(session: Session, flags: WaitFlags, path: string, body: object): Promise<void> {
+/** Where nobody said whereto: the region that --region names is another one. */
+function leadOf({ fromPeer, to }: CopyFlags, region: string | undefined): string {
+  if (fromPeer === undefined || to !== undefined || region === undefined) return ''
+  return `Without --to it is copied to the default region here, ${region}.\n`
+}
+
+async function plan(session: Session, flags: CopyFlags, path: string, body: object): Promise<void> {
   const { taskId } = await session.client.call<{ taskId: string }>('POST', `${path}/plan`, { body })
   const [task] = await session.waitForDone([taskId], { timeoutMs: flags.timeout })
   const { printCopyPlan } = await import('../copy-report.ts')
-  printCopyPlan(session, task?.output as unknown as CopyPlan)
+  const found = task?.output as unknown as CopyPlan
+  printCopyPlan(session, found, leadOf(flags, found.targets[0]?.regionId))
 }

@@ -2,7 +2,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import type { ShownReplicationRule } from '../../wire/native/show-replication.ts'
 import { act, clientCommand, type PlaceFlags, type ProgramParts, parseCount, placed } from '../options.ts'
 import type { SessionFlags } from '../session.ts'
-import { switchCommands } from './following.ts'
+import { inProject, type ProjectFlags, switchCommands } from './following.ts'
 
 type Flags = SessionFlags & PlaceFlags
 
@@ -52,11 +52,7 @@ export function replicationCommands(program: Command, parts: ProgramParts): void
             { head: 'COPIES', of: describeFilter },
             { head: 'TO', of: (one) => one.targetRegions.join(', ') },
             { head: 'PROJECT', of: (one) => one.targetProject },
-            {
-              head: 'KEEP',
-              align: 'right',
-              of: (one) => (one.keepCount === null ? 'all' : String(one.keepCount)),
-            },
+            { head: 'KEEP', align: 'right', of: describeKept },
             { head: 'ENABLED', of: (one) => (one.isEnabled ? 'yes' : 'no') },
             { head: 'DONE (UTC)', of: (one) => formatTime(one.lastDoneAtMs) },
             { head: 'FAILED (UTC)', of: (one) => formatTime(one.lastFailedAtMs) },
@@ -65,6 +61,35 @@ export function replicationCommands(program: Command, parts: ProgramParts): void
           rules,
           'No replication rules.',
         ),
+      )
+    }),
+  )
+
+  inProject(clientCommand(replication, 'show <rule>', 'one rule, with how its last copies went')).action(
+    act(parts, async (session, { project }: ProjectFlags, id: string) => {
+      const path = `/v1/replication-rules/${encodeURIComponent(id)}`
+      const rule = await session.client.call<ShownReplicationRule>('GET', path, { query: { project } })
+      const [{ formatFacts }, { formatTime }] = await Promise.all([
+        import('../facts.ts'),
+        import('../format.ts'),
+      ])
+      session.print(rule, () =>
+        formatFacts([
+          ['rule', rule.id],
+          ['name', rule.name],
+          ['region', rule.region],
+          ['project', rule.project],
+          ['copies', describeFilter(rule)],
+          ['to', rule.targetRegions.join(', ')],
+          ['to project', rule.targetProject],
+          ['keeps', describeKept(rule)],
+          ['enabled', rule.isEnabled ? 'yes' : 'no'],
+          ['made by', rule.creator],
+          ['created', formatTime(rule.createdAtMs)],
+          ['last done', formatTime(rule.lastDoneAtMs)],
+          ['last failed', formatTime(rule.lastFailedAtMs)],
+          [hasFailed(rule) ? 'failure' : 'old failure', rule.lastReason],
+        ]),
       )
     }),
   )
@@ -91,6 +116,8 @@ function describeFilter({ filter }: ShownReplicationRule): string {
   const said = [namePattern, tag && `tag ${tag}`, familyOf && `of ${familyOf}`].filter(Boolean)
   return said.length === 0 ? 'every image' : said.join(', ')
 }
+
+const describeKept = ({ keepCount }: ShownReplicationRule) => (keepCount === null ? 'all' : String(keepCount))
 
 /** Whether the last that it did was a failure: once a copy was made again, nobody need act on the old one. */
 function hasFailed({ lastFailedAtMs, lastDoneAtMs }: ShownReplicationRule): boolean {

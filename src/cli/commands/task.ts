@@ -1,5 +1,5 @@
-import { type Command, Option } from 'commander'
-import { TASK_KINDS } from '../../image/task.ts'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { TASK_KINDS, TASK_STATES, type TaskState } from '../../image/task.ts'
 import type { ShownTask } from '../../wire/native/show.ts'
 import type { Copied } from '../copy-watch.ts'
 import {
@@ -14,9 +14,25 @@ import {
 } from '../options.ts'
 import type { SessionFlags } from '../session.ts'
 
-type ListFlags = SessionFlags & { project?: string; kind?: string; live?: boolean; limit?: number }
+interface ListFlags extends SessionFlags {
+  readonly project?: string
+  readonly kind?: string
+  readonly state?: readonly TaskState['at'][]
+  readonly live?: boolean
+  readonly limit?: number
+}
 
 const pathOf = (id: string) => `/v1/tasks/${encodeURIComponent(id)}`
+
+/** May be given several times, each time one state or some with commas between them. */
+function parseStates(text: string, before: readonly TaskState['at'][] = []): readonly TaskState['at'][] {
+  const states = text.split(',').map((word) => {
+    const state = TASK_STATES.find((one) => one === word.trim())
+    if (state === undefined) throw new InvalidArgumentError(`A state is one of ${TASK_STATES.join(', ')}.`)
+    return state
+  })
+  return [...new Set([...before, ...states])]
+}
 
 /** Declares `task`. */
 export function taskCommands(program: Command, parts: ProgramParts): void {
@@ -25,11 +41,16 @@ export function taskCommands(program: Command, parts: ProgramParts): void {
   clientCommand(task, 'list', 'the tasks of a project, newest first')
     .option('--project <project>', 'the project; without it your default one')
     .addOption(new Option('--kind <kind>', 'only these').choices(TASK_KINDS))
+    .option(
+      '--state <state,...>',
+      `only those that are in one of these states: ${TASK_STATES.join(', ')}`,
+      parseStates,
+    )
     .option('--live', 'only those that have not ended')
     .option('--limit <count>', 'the newest so many', parseCount, 50)
     .action(
-      act(parts, async (session, { project, kind, live, limit }: ListFlags) => {
-        const query = { project, kind, live }
+      act(parts, async (session, { project, kind, state, live, limit }: ListFlags) => {
+        const query = { project, kind, state, live }
         const tasks = await session.listAll<ShownTask>('/v1/tasks', 'tasks', query, limit)
         const { formatTasks } = await import('../task-report.ts')
         session.print({ total: tasks.length, tasks }, () => formatTasks(session, tasks))

@@ -147,6 +147,10 @@ export function createFakeFollowing({ called, page }: FakeParts) {
           paging,
         )
       },
+      async get(caller, where) {
+        await called('replication.get', caller, where)
+        return getRow(held.rules, where.id, 'replication-rule')
+      },
       async change(caller, input) {
         await called('replication.change', caller, input)
         const { id, isEnabled } = input

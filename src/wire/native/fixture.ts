@@ -332,7 +332,9 @@ export function createFakeApp(): FakeApp {
       ...copied.app.tasks,
       async list(caller, filter, paging) {
         await called('tasks.list', caller, filter)
-        return page([...tasks.values()], paging)
+        const { states } = filter
+        const items = [...tasks.values()].filter(({ state }) => states?.includes(state.at) ?? true)
+        return page(items, paging)
       },
       async get(caller, id) {
         await called('tasks.get', caller, id)

@@ -67,6 +67,10 @@ test('rules are listed by region, changed and removed', async () => {
     status: 200,
     json: { total: 1, rules: [{ ...rule, creator: first.json.rules[0].creator }] },
   })
+  const one = await ask('GET', `${RULES}/rule-1?project=org-a`)
+  assert.deepEqual(one, { status: 200, json: first.json.rules[0] })
+  assert.deepEqual(inputOf('replication.get'), { projectId: 'org-a', id: 'rule-1' })
+  assert.equal((await ask('GET', `${RULES}/rule-9`)).json.error.subject, 'replication-rule')
   const { json } = await ask('GET', RULES)
   assert.deepEqual(json.rules[0].filter, { namePattern: null, tag: null, familyOf: null })
   assert.equal(json.rules[0].keepCount, null)

@@ -225,7 +225,7 @@ export function fakeApp(answers: Answers, calls: Call[]): App {
     },
     events: { list: none },
     webhooks: { create: none, list: none, change: none, remove: none },
-    replication: { create: none, list: none, change: none, remove: none },
+    replication: { create: none, list: none, get: none, change: none, remove: none },
     peers: { list: none },
     store: { collect: none, scrub: none, usage: none },
     uploads: {

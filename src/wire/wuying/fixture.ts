@@ -223,7 +223,7 @@ export function createFakeApp(): FakeApp {
     },
     events: { list: never },
     webhooks: { create: never, list: never, change: never, remove: never },
-    replication: { create: never, list: never, change: never, remove: never },
+    replication: { create: never, list: never, get: never, change: never, remove: never },
     peers: { list: never },
     store: { collect: never, scrub: never, usage: never },
     uploads: {

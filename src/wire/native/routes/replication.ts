@@ -52,6 +52,17 @@ export const replicationRoutes: readonly Route[] = [
     },
   }),
   route({
+    method: 'GET',
+    path: '/v1/replication-rules/:id',
+    useCase: 'replication.list',
+    about: 'One replication rule, as the list has it.',
+    status: 200,
+    fields: one,
+    async run({ app, caller }, { project: projectId, id: ruleId }) {
+      return showReplicationRule(await app.replication.get(caller, { projectId, id: ruleId }))
+    },
+  }),
+  route({
     method: 'PATCH',
     path: '/v1/replication-rules/:id',
     useCase: 'replication.change',

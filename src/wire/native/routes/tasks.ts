@@ -1,7 +1,7 @@
 import { Fault } from '../../../image/fault.ts'
 import { spellId, type TaskId } from '../../../image/ids.ts'
-import { TASK_KINDS, type Task } from '../../../image/task.ts'
-import { distinct, flag, id, integer, oneOf, optional, text, withDefault } from '../fields.ts'
+import { TASK_KINDS, TASK_STATES, type Task } from '../../../image/task.ts'
+import { distinct, flag, id, integer, list, oneOf, optional, text, withDefault } from '../fields.ts'
 import { type Route, type RouteContext, route } from '../route.ts'
 import { showTask } from '../show.ts'
 import { paging, place } from './common.ts'
@@ -34,22 +34,25 @@ export const taskRoutes: readonly Route[] = [
     method: 'GET',
     path: '/v1/tasks',
     useCase: 'tasks.list',
-    about: 'The tasks of the project, newest first; `live` keeps those that have not ended.',
+    about:
+      'The tasks of the project, newest first: those that are in one of the states (`state`, which may be repeated); `live` keeps those that have not ended.',
     status: 200,
     fields: {
       project: place.project,
       kind: optional(oneOf(...TASK_KINDS)),
+      state: withDefault(list(oneOf(...TASK_STATES), TASK_STATES.length), []),
       parentId: optional(id('task')),
       live: optional(flag),
       ...paging,
     },
     async run({ app, caller }, parameters) {
-      const { kind, parentId, live } = parameters
+      const { kind, state: states, parentId, live } = parameters
       const { total, items } = await app.tasks.list(
         caller,
         {
           projectId: parameters.project,
           ...(kind === undefined ? {} : { kind }),
+          ...(states.length === 0 ? {} : { states }),
           ...(parentId === undefined ? {} : { parentId }),
           ...(live === undefined ? {} : { live }),
         },
