@@ -5,7 +5,10 @@ import {
   createServer as createSocketServer,
   type Socket,
 } from 'node:net'
+import type { TestContext } from 'node:test'
+import { isFault } from '../image/fault.ts'
 import type { RemoteFile } from './contract.ts'
+import { createFetcher, type FetcherOptions } from './fetch.ts'
 import type { Connect } from './fetch-connect.ts'
 import type { Lookup } from './fetch-lookup.ts'
 
@@ -104,4 +107,41 @@ export function world(places: Readonly<Record<string, LocalServer>>): {
 
 export async function readAll({ body }: RemoteFile): Promise<Buffer> {
   return Buffer.concat(await Array.fromAsync(body))
+}
+
+export const never = new AbortController().signal
+export const START = { offset: 0, etag: undefined }
+export const BYTES = Buffer.from(Array.from({ length: 1000 }, (_, index) => index % 251))
+export const refusal = (reason: 'address' | 'url') => (error: unknown) =>
+  isFault(error, 'invalid') && error.subject === 'request' && error.reason === reason
+export const unavailable = (error: unknown) => isFault(error, 'unavailable') && error.subject === 'file'
+export const fetcherOf = ({ port }: LocalServer, options: Partial<FetcherOptions> = {}) =>
+  createFetcher({ allow: [`127.0.0.1:${port}`], ...options })
+
+export type Answer = Parameters<typeof startServer>[0]
+
+export async function serve(t: TestContext, answer: Answer): Promise<LocalServer> {
+  const server = await startServer(answer)
+  t.after(() => server.close())
+  return server
+}
+
+/** Writes exactly this and waits; 'end' closes behind it. */
+export async function serveRaw(
+  t: TestContext,
+  text: string | Buffer,
+  then: 'end' | 'wait',
+): Promise<LocalServer> {
+  const server = await startRawServer((socket) => {
+    socket.once('data', () => {
+      if (then === 'end') socket.end(text)
+      else socket.write(text)
+    })
+  })
+  t.after(() => server.close())
+  return server
+}
+
+export async function allClosed(server: LocalServer): Promise<void> {
+  while (server.openCount() > 0) await new Promise((resolve) => setImmediate(resolve))
 }

@@ -4,28 +4,19 @@ import { test } from 'node:test'
 import type { Digest } from '../image/ids.ts'
 import type { ObjectName } from '../objects/names.ts'
 import { Damage } from './damage.ts'
-import { assertHolds, captureDisks, type TestDisk } from './disks.fixture.ts'
+import { assertHolds } from './disks.fixture.ts'
 import { ID_BYTES, isZeroId } from './hashes.ts'
 import { LocalWrapper } from './keys.ts'
 import { readPage, ZERO_PAGE } from './map.ts'
 import { imageName, packName, pageName, signatureName } from './names.ts'
-import { parsePackContent } from './pack.ts'
+import { bringPacks, capture } from './pull.fixture.ts'
 import { type PullOptions, pullImage } from './pull.ts'
 import { pullDisk, pullSeeds } from './pull-suite.ts'
-import {
-  directoryRegion,
-  TEST_DOMAIN,
-  type TestRegion,
-  testRegionKey,
-  withRegions,
-} from './region.fixture.ts'
+import { directoryRegion, type TestRegion, testRegionKey, withRegions } from './region.fixture.ts'
 import { openRegionStore } from './region.ts'
 import { verifyRegion } from './verify.ts'
 
 // What a pulled image binds, which keeps it whole (I1), and keeps nothing else.
-
-const capture = (region: TestRegion, sessionId: string, disks: readonly TestDisk[]) =>
-  captureDisks({ region: region.store, sessionId, domain: TEST_DOMAIN, disks })
 
 const odd = (from: number, count: number) => pullDisk(pullSeeds(from, count).map((seed) => 2 * seed + 1))
 
@@ -122,13 +113,7 @@ for (const takesPacks of [true, false]) {
       store.locate = async (ids) => {
         store.locate = locate
         const table = await locate(ids)
-        await other.openSession('o', TEST_DOMAIN)
-        for (const { id, domain } of table.packs.slice(1)) {
-          const sizeBytes = (await one.objects.size(packName(id))) ?? 0
-          const bytes = await one.objects.get(packName(id), 0, sizeBytes)
-          await other.putPack('o', domain, bytes, parsePackContent(id, bytes).entries)
-        }
-        other.commitSession('o')
+        await bringPacks(one, other, table.packs.slice(1))
         return table
       }
       try {
